@@ -1,0 +1,42 @@
+"""tfft: fine-tune Hugging Face models in TensorFlow and Keras.
+
+Importing this package loads neither TensorFlow nor Transformers. It only settles which Keras TensorFlow will use, since
+that cannot be changed once TensorFlow is loaded: the TensorFlow models of Transformers are Keras 2 models (`tf_keras`),
+and `tf.keras` is Keras 3 unless `TF_USE_LEGACY_KERAS` says otherwise.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+if TYPE_CHECKING:
+    from tfft.fit import FitResult as FitResult
+    from tfft.fit import fit as fit
+    from tfft.recipe import Recipe as Recipe
+
+# Public name -> the module that holds it. A name that is a module itself (`fit`) can be called: command.make_callable.
+_LAZY = {
+    "Recipe": "tfft.recipe",
+    "FitResult": "tfft.fit",
+}
+_MODULES = ("callbacks", "data", "errors", "fit", "hardware", "metrics", "models", "optimizers", "recipe")
+
+__all__ = ["FitResult", "Recipe", "__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"tfft.{name}")
+    raise AttributeError(f"module 'tfft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

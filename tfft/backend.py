@@ -1,0 +1,28 @@
+"""The only place that imports TensorFlow and Keras: `from tfft.backend import keras, tf`.
+
+Transformers' TensorFlow models are built on `tf_keras` (Keras 2) whatever else is installed, so that is the Keras of
+tfft. A `tf.keras` that is already Keras 3 would mix the two and fail far from the cause: it is refused here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tfft.console import quiet_stderr
+from tfft.errors import UserError
+
+with quiet_stderr():
+    import tensorflow as tf
+    import tf_keras as keras
+
+    # tf.keras is resolved when it is first touched, by the variable's value at that moment.
+    _same_keras = tf.keras.Model is keras.Model
+
+if not _same_keras:
+    raise UserError(
+        "tf.keras is Keras 3 in this process "
+        f"(TF_USE_LEGACY_KERAS={os.environ.get('TF_USE_LEGACY_KERAS', 'unset')}), and Hugging Face's TensorFlow models "
+        "need Keras 2; import tfft before tensorflow, or set TF_USE_LEGACY_KERAS=1 before Python starts"
+    )
+
+__all__ = ["keras", "tf"]

@@ -1,0 +1,48 @@
+"""What every command shares: its exit statuses, and a module that can be called like its main function."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from tfft.errors import UserError
+
+USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
+
+
+def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
+    """Runs a command's main function on `sys.argv` and ends the process with its status.
+
+    A `UserError` becomes its message on standard error and status 2; Ctrl-C becomes status 130. Everything else is a
+    bug and keeps its traceback.
+    """
+    try:
+        status = main(None)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR_STATUS)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED_STATUS)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`). Nothing is wrong and nobody is left to tell.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(status or 0)
+
+
+def make_callable(module_name: str, function_name: str) -> None:
+    """Lets `tfft.fit(...)` work although `tfft.fit` is also the module behind `python -m tfft.fit`.
+
+    The import system binds the submodule to the package whenever it is first loaded, so a function of the same name in
+    the package would be there or not depending on who imported what first. A module that can be called always works.
+    """
+
+    class CallableModule(types.ModuleType):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return getattr(self, function_name)(*args, **kwargs)
+
+    sys.modules[module_name].__class__ = CallableModule

@@ -1,0 +1,90 @@
+"""What this machine has, and what a run makes of it: device, precision, compiler, determinism."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfft import environment
+from tfft.backend import keras, tf
+
+# From this compute capability on, NVIDIA GPUs have matrix units for the type.
+_BF16_CAPABILITY = (8, 0)
+_FP16_CAPABILITY = (7, 0)
+
+POLICIES = {"no": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a run computes on.
+
+    Attributes:
+        kind: `cpu` or `gpu`.
+        name: the processor's or the GPU's name.
+        compute_capability: of an NVIDIA GPU, else None.
+        has_amx: whether the processor multiplies bfloat16 matrices in AMX tiles.
+    """
+
+    kind: str
+    name: str
+    compute_capability: tuple[int, int] | None = None
+    has_amx: bool = False
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A precision and why it was chosen."""
+
+    name: str  # no, bf16, fp16
+    reason: str
+
+
+def find_device() -> Device:
+    """The first GPU that TensorFlow sees, else the processor."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return Device("gpu", details.get("device_name", "GPU"), details.get("compute_capability"))
+    return Device("cpu", environment.processor_name(), has_amx="amx_bf16" in environment.processor_flags())
+
+
+def choose_precision(wanted: str, device: Device) -> Precision:
+    """The precision for `runtime.mixed_precision`: as asked, or for `auto` by what the device computes fast."""
+    if wanted != "auto":
+        return Precision(wanted, "as asked")
+    if device.kind == "gpu" and device.compute_capability is not None:
+        if device.compute_capability >= _BF16_CAPABILITY:
+            return Precision("bf16", "the GPU has bfloat16 matrix units")
+        if device.compute_capability >= _FP16_CAPABILITY:
+            return Precision("fp16", "the GPU has float16 matrix units and none for bfloat16")
+        return Precision("no", "the GPU has no matrix units for 16-bit types")
+    if device.has_amx:
+        return Precision("bf16", "the processor has AMX")
+    return Precision("no", "the processor has no AMX, so 16-bit types would be slower")
+
+
+def set_precision(precision: Precision) -> None:
+    """Makes layers built from now on compute in `precision`; weights stay float32."""
+    keras.mixed_precision.set_global_policy(POLICIES[precision.name])
+
+
+def set_seed(seed: int, deterministic: bool = False) -> None:
+    """Seeds Python, NumPy and TensorFlow; `deterministic` also makes every operation repeat to the last digit."""
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def activation_bytes(batch_size: int, length: int, hidden: int, layers: int, heads: int, bytes_each: int) -> int:
+    """Activations that training keeps for the backward pass, in bytes.
+
+    Per layer s*b*h*(34 + 5*a*s/h) bytes where values take 2 bytes (Korthikanti et al. 2022, equation 1), here for
+    values of `bytes_each` bytes.
+    """
+    per_layer = length * batch_size * hidden * (34 + 5 * heads * length / hidden)
+    return int(per_layer * layers * bytes_each / 2)
+
+
+def training_bytes(parameters: int, activations: int) -> int:
+    """Memory of a training step: float32 weights, gradients and Adam's two moments (16 bytes each), and activations."""
+    return 16 * parameters + activations

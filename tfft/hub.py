@@ -1,0 +1,105 @@
+"""The Hugging Face hub: whether it can be reached, and a checkpoint's files from it or from its local cache."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from tfft.errors import HubError
+
+PROBE_SECONDS = 5.0
+# Weights that TensorFlow can read, the configuration and the tokenizer. Pickled weights are never fetched.
+WANTED = ("*.json", "*.txt", "*.model", "*.safetensors", "tf_model*.h5")
+UNWANTED = ("onnx/*", "openvino/*", "coreml/*", "*/*")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+WAYS_OUT = (
+    "ways out: a local checkpoint folder (model.name_or_path=FOLDER), local files (data.train_file=… "
+    "data.validation_file=…, with ~data.dataset_name ~data.dataset_config_name), or `python -m tfft.fit --recipe "
+    "quickstart`, which needs no hub"
+)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form of a hub id: `NAME` or `OWNER/NAME`."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def endpoint() -> str:
+    """The hub's address: `HF_ENDPOINT` or the public one."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def is_offline() -> bool:
+    """Whether the user has switched the hub off (`HF_HUB_OFFLINE`)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def is_reachable(timeout_seconds: float = PROBE_SECONDS) -> bool:
+    """Whether the hub answers at all, by one request with a short timeout and no retries.
+
+    The hub's own client retries for half a minute before it says that there is no network.
+    """
+    import requests
+
+    try:
+        requests.head(endpoint(), timeout=timeout_seconds, allow_redirects=False)
+    except requests.RequestException:
+        return False
+    return True
+
+
+def check_reachable(wanted: str, key: str) -> None:
+    """Raises a HubError with the ways out, unless the hub answers. `wanted` is what was asked of it, by `key`.
+
+    Under `HF_HUB_OFFLINE` nothing is asked: what is cached works, and what is not fails at once by itself.
+    """
+    if not is_offline() and not is_reachable():
+        raise HubError(f"{key}: {wanted} comes from the hub, and {endpoint()} cannot be reached; {WAYS_OUT}")
+
+
+def snapshot(name: str, revision: str | None, key: str = "model.name_or_path") -> Path:
+    """The folder of checkpoint `name` at `revision`: from the local cache where it is complete there, else fetched.
+
+    Raises:
+        HubError: the hub cannot be reached, or has no such checkpoint or revision, or asks for a login.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    wanted = f"{name}@{revision}" if revision else name
+    if is_offline() or not is_reachable():
+        try:
+            return Path(
+                snapshot_download(
+                    name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED, local_files_only=True
+                )
+            )
+        except LocalEntryNotFoundError:
+            why = "HF_HUB_OFFLINE is set" if is_offline() else f"{endpoint()} cannot be reached"
+            raise HubError(
+                f"{key}: {wanted} is neither a folder here nor in the local cache of the hub, and {why}; {WAYS_OUT}"
+            ) from None
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+    except GatedRepoError:
+        raise HubError(f"{key}: {wanted} needs its licence accepted on the hub, then `huggingface-cli login`") from None
+    except RevisionNotFoundError:
+        raise HubError(f"model.revision: {name} has no revision {revision}; leave it out for the newest") from None
+    except RepositoryNotFoundError:
+        raise HubError(
+            f"{key}: the hub has no checkpoint {name} (or it is private: `huggingface-cli login`), and no folder of "
+            "that name is here; check the spelling"
+        ) from None
+    except HfHubHTTPError as error:
+        raise HubError(f"{key}: fetching {wanted} failed: {error}; try again, or give a local folder") from None

@@ -1,0 +1,179 @@
+"""The folder that a run leaves: never overwritten unasked, its files whole or not there, finished only at the very end.
+
+A run's folder holds `metrics.json` if and only if the run came to its end: it is written last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from tfft.errors import RunError
+
+FINISHED = "metrics.json"
+LOCK = "run.lock"
+# All that a run writes. A folder with anything else in it is somebody's, and is never emptied.
+ENTRIES = ("recipe.yaml", FINISHED, "history.csv", "predictions.csv", "model", "logs", "checkpoint", LOCK)
+
+
+class RunDirectory:
+    """A run's folder. Nothing is written until `open`.
+
+    Args:
+        path: the recipe's `output_dir`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run came to its end here."""
+        return (self / FINISHED).is_file()
+
+    def check(self, overwrite: bool) -> None:
+        """Raises a RunError unless a run may be written here: nothing is there, or a run that may be overwritten."""
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise RunError(f"output_dir: {path} is a file; give a folder")
+        parent = next(one for one in (path, *path.absolute().parents) if one.is_dir())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise RunError(f"output_dir: {path} cannot be written (no permission for {parent}); give another folder")
+        present = sorted(one.name for one in path.iterdir()) if path.is_dir() else []
+        if holder := self._holder():
+            raise RunError(
+                f"output_dir: {path} is in use by process {holder}; wait for it, or give another output_dir=…"
+            )
+        if foreign := [name for name in present if name not in ENTRIES and not name.endswith(".partial")]:
+            raise RunError(
+                f"output_dir: {path} holds files that are not a run's ({', '.join(foreign[:3])}); give a new folder"
+            )
+        if present and not overwrite:
+            what = "holds a finished run" if self.is_finished else f"holds an unfinished run{self._kept()}"
+            raise RunError(f"output_dir: {path} {what}; give another output_dir=…, or --overwrite to replace it")
+
+    def _kept(self) -> str:
+        folders = [name for name in ("best", "last") if (self / "checkpoint" / name).is_dir()]
+        return f" (weights kept in {self / 'checkpoint' / folders[0]})" if folders else ""
+
+    def _holder(self) -> int | None:
+        """The process that has this folder locked, None where it is gone."""
+        try:
+            holder = int((self / LOCK).read_text())
+            os.kill(holder, 0)
+        except (OSError, ValueError):
+            return None
+        return holder if holder != os.getpid() else None
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[RunDirectory]:
+        """Makes the folder ready for a new run and holds it; an old run in it, which `check` let pass, goes now.
+
+        Errors of the disk become a RunError: full, read-only, no permission.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise self._disk_error(error) from None
+        try:
+            self._empty()
+            yield self
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+                raise self._disk_error(error) from None
+            raise
+        finally:
+            (self / LOCK).unlink(missing_ok=True)
+
+    def _take_lock(self) -> None:
+        if self._holder() is None:
+            (self / LOCK).unlink(missing_ok=True)
+        try:
+            with (self / LOCK).open("x") as file:
+                file.write(str(os.getpid()))
+        except FileExistsError:
+            raise RunError(f"output_dir: {self.path} is in use by process {self._holder()}") from None
+
+    def _empty(self) -> None:
+        # The mark of a finished run goes first: what is left if this is interrupted does not look finished.
+        for name in (FINISHED, *ENTRIES):
+            if name == LOCK:
+                continue
+            path = self / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for partial in self.path.glob("*.partial"):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+    def _disk_error(self, error: OSError) -> RunError:
+        reason = error.strerror or str(error)
+        return RunError(
+            f"output_dir: writing to {self.path} failed: {reason}; the run is not finished. Free the disk or give "
+            "another output_dir=…, then run it again with --overwrite"
+        )
+
+    @contextlib.contextmanager
+    def whole_file(self, name: str) -> Iterator[TextIO]:
+        """A text file that appears under its name only when the body has ended well."""
+        partial = self / f"{name}.partial"
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def whole_folder(self, name: str) -> Iterator[Path]:
+        """A folder that appears under its name, in place of an older one, only when the body has ended well."""
+        final = self / name
+        partial = final.with_name(f"{final.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            if final.exists():
+                old = final.with_name(f"{final.name}.old.partial")
+                os.replace(final, old)
+                os.replace(partial, final)
+                shutil.rmtree(old)
+            else:
+                os.replace(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def write_text(self, name: str, text: str) -> None:
+        """A text file, whole or not at all."""
+        with self.whole_file(name) as file:
+            file.write(text)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A JSON file, whole or not at all. NaN is refused: it is not JSON."""
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_csv(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A CSV file (RFC 4180, UTF-8), whole or not at all."""
+        with self.whole_file(name) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(rows)
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A CSV file of rows that may lack columns, the columns in order of first appearance."""
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        self.write_csv(name, columns, ([row.get(column, "") for column in columns] for row in rows))

@@ -1,0 +1,102 @@
+"""What a task is: the head it puts on a model, the metrics it is scored by, and which direction of a score is better.
+
+Plain tables, so that a recipe can be checked before anything large is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Direction = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of training.
+
+    Attributes:
+        name: what a recipe's `task` says.
+        auto_class: the class of Transformers that makes the model.
+        metrics: those computed where the recipe names none.
+    """
+
+    name: str
+    auto_class: str
+    metrics: tuple[str, ...]
+
+
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        "text-classification": Task("text-classification", "TFAutoModelForSequenceClassification", ("accuracy",)),
+    }
+)
+
+METRIC_DIRECTIONS: Mapping[str, Direction] = MappingProxyType(
+    {
+        "loss": "min",
+        "mse": "min",
+        "accuracy": "max",
+        "f1": "max",
+        "f1_macro": "max",
+        "f1_micro": "max",
+        "precision": "max",
+        "recall": "max",
+        "matthews_correlation": "max",
+        "pearson": "max",
+        "pearsonr": "max",
+        "spearmanr": "max",
+    }
+)
+
+# The packaged metrics and the scores each yields. `tfft.metrics` says the same where it loads them; a recipe's error
+# must not wait for its imports. A test holds the two together.
+METRIC_SCORES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "accuracy": ("accuracy",),
+        "f1": ("f1",),
+        "f1_macro": ("f1_macro",),
+        "f1_micro": ("f1_micro",),
+        "matthews_correlation": ("matthews_correlation",),
+        "pearsonr": ("pearsonr",),
+        "spearmanr": ("spearmanr",),
+        "mse": ("mse",),
+        "glue/cola": ("matthews_correlation",),
+        "glue/sst2": ("accuracy",),
+        "glue/mrpc": ("accuracy", "f1"),
+        "glue/qqp": ("accuracy", "f1"),
+        "glue/stsb": ("pearson", "spearmanr"),
+        "glue/mnli": ("accuracy",),
+        "glue/mnli_matched": ("accuracy",),
+        "glue/mnli_mismatched": ("accuracy",),
+        "glue/qnli": ("accuracy",),
+        "glue/rte": ("accuracy",),
+        "glue/wnli": ("accuracy",),
+        "glue/hans": ("accuracy",),
+    }
+)
+
+# Packaged metrics that compare numbers: of class ids they would say nothing that means anything.
+NUMBER_METRICS = frozenset({"pearsonr", "spearmanr", "mse", "glue/stsb"})
+
+
+def score_name(name: str) -> str:
+    """A score's own name: `f1` for `eval_f1` and `val_f1`, as other programs call it."""
+    return name.removeprefix("eval_").removeprefix("val_")
+
+
+def direction(score: str) -> Direction | None:
+    """Whether a larger or a smaller score is better; None where that is not known. Prefixes as in `score_name`."""
+    return METRIC_DIRECTIONS.get(score_name(score))
+
+
+def scores_of(metrics: Iterable[str]) -> tuple[str, ...] | None:
+    """The names of all scores that these metrics yield, `loss` first; None where one of them is not packaged."""
+    found = ["loss"]
+    for name in metrics:
+        if name not in METRIC_SCORES:
+            return None
+        found.extend(METRIC_SCORES[name])
+    return tuple(dict.fromkeys(found))
