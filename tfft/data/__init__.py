@@ -1,0 +1,205 @@
+"""Rows to encoded splits: read, checked, labelled, turned into token ids. Batches are made of these in `batches`.
+
+Nothing here loads TensorFlow: whatever is wrong with the data is said before a model is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfft import hub, locations
+from tfft.data import checks, sources
+from tfft.data.encode import Encoded, encode
+from tfft.data.sources import LabelMap, Rows, Splits
+from tfft.recipe import DataSection
+
+__all__ = ["Encoded", "Given", "LabelMap", "Prepared", "Rows", "Split", "Splits", "encode_splits", "read"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows handed over as Python objects (`datasets.Dataset`, pandas, lists of dicts, dict of lists), not as files."""
+
+    train: Any
+    validation: Any = None
+    test: Any = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, ready for batches.
+
+    Attributes:
+        name: `train`, `validation` or `test`.
+        rows: texts and raw labels.
+        encoded: the rows' token ids.
+        labels: (rows,) int32 class ids, or None where the split has no labels.
+    """
+
+    name: str
+    rows: Rows
+    encoded: Encoded
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All splits of a run, and what was noticed on the way.
+
+    Attributes:
+        label_map: the classes, settled on the training split.
+        max_length: tokens a row may have.
+        notes: plain sentences about the data, for the user.
+    """
+
+    train: Split
+    validation: Split | None
+    test: Split | None
+    label_map: LabelMap
+    max_length: int
+    notes: tuple[str, ...]
+
+    @property
+    def splits(self) -> list[Split]:
+        """Those there are, in the usual order."""
+        return [split for split in (self.train, self.validation, self.test) if split is not None]
+
+
+def read(section: DataSection, seed: int, given: Given | None = None) -> Splits:
+    """The rows of every split that a recipe's `data` section names, sampled as it says.
+
+    Raises:
+        DataError: a file, column or row cannot be used.
+        HubError: the data set is on the hub, and the hub cannot be reached or does not have it.
+    """
+    if given is not None:
+        splits = _read_given(section, given)
+    elif section.dataset_name is not None:
+        hub.check_reachable(section.dataset_name, "data.dataset_name")
+        splits = sources.read_hub(
+            section.dataset_name,
+            section.dataset_config_name,
+            train_split_name=section.train_split_name,
+            validation_split_name=section.validation_split_name,
+            test_split_name=section.test_split_name,
+            text_columns=section.text_columns,
+            label_column=section.label_column,
+            max_train_samples=section.max_train_samples,
+            max_eval_samples=section.max_eval_samples,
+            seed=seed,
+            drop_invalid=section.drop_invalid,
+        )
+    else:
+        splits = _read_files(section)
+
+    train, validation = splits.train, splits.validation
+    if validation is None and section.validation_split is not None:
+        train, validation = sources.split_stratified(train, section.validation_split, seed)
+    return Splits(
+        train=_sampled(train, section.max_train_samples, seed),
+        validation=validation and _sampled(validation, section.max_eval_samples, seed),
+        test=splits.test and _sampled(splits.test, section.max_eval_samples, seed),
+        notes=splits.notes,
+    )
+
+
+def _sampled(rows: Rows, count: int | None, seed: int) -> Rows:
+    return rows if count is None or count >= len(rows) else sources.sample(rows, count, seed)
+
+
+def _read_files(section: DataSection) -> Splits:
+    notes: list[str] = []
+
+    def read_one(name: str, needs_labels: bool) -> Rows | None:
+        path = getattr(section, name)
+        if path is None:
+            return None
+        rows, found = sources.read_file(
+            locations.resolve(path, f"data.{name}"),
+            text_columns=section.text_columns,
+            label_column=section.label_column,
+            encoding=section.encoding,
+            needs_labels=needs_labels,
+            drop_invalid=section.drop_invalid,
+            key=f"data.{name}",
+        )
+        notes.extend(found)
+        return rows
+
+    train = read_one("train_file", True)
+    assert train is not None, "a validated recipe names data.train_file where it names no data set"
+    return Splits(train, read_one("validation_file", True), read_one("test_file", False), tuple(notes))
+
+
+def _read_given(section: DataSection, given: Given) -> Splits:
+    notes: list[str] = []
+
+    def read_one(name: str, needs_labels: bool) -> Rows | None:
+        data = getattr(given, name)
+        if data is None:
+            return None
+        rows, found = sources.from_python(
+            data,
+            text_columns=section.text_columns,
+            label_column=section.label_column,
+            needs_labels=needs_labels,
+            drop_invalid=section.drop_invalid,
+            source=f"{name} rows given",
+        )
+        notes.extend(found)
+        return rows
+
+    train = read_one("train", True)
+    assert train is not None
+    return Splits(train, read_one("validation", True), read_one("test", False), tuple(notes))
+
+
+def encode_splits(
+    splits: Splits,
+    tokenizer: Any,
+    max_length: int,
+    cache: Path | None = None,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> Prepared:
+    """Settles the classes on the training split and turns every split into token ids and class ids.
+
+    Args:
+        tokenizer: the checkpoint's.
+        max_length: tokens a row may have.
+        cache: a folder for token ids, see `encode.encode`.
+        advance: called with the number of rows done, as they are done.
+
+    Raises:
+        DataError: there is one class only, or a label that the training split does not have.
+    """
+    label_map = sources.settle_labels(splits.train)
+    labels = {
+        name: None if rows is None or rows.labels is None else sources.encode_labels(rows, label_map)
+        for name, rows in _named(splits)
+    }
+    ready = {
+        name: Split(name, rows, encode(rows.texts, tokenizer, max_length, cache, advance), labels[name])
+        for name, rows in _named(splits)
+        if rows is not None
+    }
+    notes = [*splits.notes, *checks.examine(splits).sentences()]
+    for split in ready.values():
+        if cut := split.encoded.truncated_rows:
+            lost = int(split.encoded.lost_tokens.sum())
+            notes.append(
+                f"{split.name}: {cut} of {len(split)} rows were longer than {max_length} tokens and lost {lost} tokens "
+                f"({lost / (lost + len(split.encoded.input_ids)):.1%} of all)"
+            )
+    return Prepared(ready["train"], ready.get("validation"), ready.get("test"), label_map, max_length, tuple(notes))
+
+
+def _named(splits: Splits) -> list[tuple[str, Rows | None]]:
+    return [("train", splits.train), ("validation", splits.validation), ("test", splits.test)]

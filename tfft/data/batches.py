@@ -1,0 +1,261 @@
+"""Token ids to batches: `tf.data` for training, by either of two ways, and for prediction.
+
+`padded` is the way of every tutorial (`to_tf_dataset` with `DataCollatorWithPadding`). `bucketed` puts rows of similar
+length together, in a bounded set of widths known beforehand, and runs as TensorFlow operations alone: no Python takes
+part once training has begun.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfft.backend import tf
+from tfft.data.encode import Encoded
+
+# Enough that little is padded, few enough that a compiler which makes one program a shape stays quick.
+BUCKETS = 8
+# Widths are multiples of this, which matrix units of processors and accelerators like.
+WIDTH_MULTIPLE = 8
+MAP_THREADS = 2
+PREFETCH_BATCHES = 4
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Batches that hold `rows` rows, the last partial one included."""
+    return math.ceil(rows / batch_size)
+
+
+def bucket_widths(
+    lengths: np.ndarray, max_length: int, buckets: int = BUCKETS, multiple: int = WIDTH_MULTIPLE
+) -> tuple[int, ...]:
+    """At most `buckets` widths, ascending, that pad rows of these `lengths` the least; the last holds the longest row.
+
+    Candidates are the multiples of `multiple` up to `max_length`. Chosen exactly, by dynamic programming over the
+    candidates: cost(j, k) = min over i < j of cost(i, k - 1) + (rows longer than width i, up to width j) * width j.
+    """
+    rounded = np.minimum(-(-np.maximum(lengths, 1) // multiple) * multiple, max_length)
+    candidates, counts = np.unique(rounded, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])  # below[j]: rows that fit into candidate j - 1
+    size = len(candidates)
+    cost = np.full((min(buckets, size) + 1, size + 1), np.inf)
+    cost[:, 0] = 0
+    chosen = np.zeros(cost.shape, int)
+    for k in range(1, len(cost)):
+        for j in range(1, size + 1):
+            options = cost[k - 1, :j] + (below[j] - below[:j]) * candidates[j - 1]
+            chosen[k, j] = int(np.argmin(options))
+            cost[k, j] = options[chosen[k, j]]
+    widths: list[int] = []
+    j = size
+    for k in range(len(cost) - 1, 0, -1):
+        if j == 0:
+            break
+        widths.append(int(candidates[j - 1]))
+        j = int(chosen[k, j])
+    return tuple(reversed(widths))
+
+
+def padding_share(lengths: np.ndarray, widths: Sequence[int]) -> float:
+    """The share of padding among all tokens when each row is padded to the narrowest of `widths` that holds it."""
+    padded = np.asarray(widths)[np.searchsorted(widths, lengths)]
+    return 1.0 - float(lengths.sum()) / float(padded.sum())
+
+
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """`dataset` with tf.data's autotuning off.
+
+    With it on, TensorFlow 2.21 blocks for up to a minute when an iterator is destroyed before its end, as the end of
+    every `fit` does.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.deterministic = True
+    return dataset.with_options(options)
+
+
+class _Rows:
+    """Encoded rows as tensors, and the one operation on them: padded batches of chosen rows."""
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        input_names: Sequence[str],
+        pad_token_id: int,
+        pad_type_id: int,
+        labels: np.ndarray | None,
+    ) -> None:
+        self.starts = tf.constant(encoded.offsets[:-1])
+        self.lengths = tf.constant(encoded.lengths)
+        self.columns = {"input_ids": tf.constant(encoded.input_ids)}
+        self.padding = {"input_ids": pad_token_id, "token_type_ids": pad_type_id}
+        if "token_type_ids" in input_names and encoded.token_type_ids is not None:
+            self.columns["token_type_ids"] = tf.constant(encoded.token_type_ids)
+        self.needs_mask = "attention_mask" in input_names
+        self.labels = None if labels is None else tf.constant(labels)
+
+    def batch(self, rows: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The inputs of `rows` (batch,), each (batch, width) int32."""
+        places = tf.range(tf.cast(width, tf.int64))[tf.newaxis, :]
+        real = places < tf.gather(self.lengths, rows)[:, tf.newaxis]  # (batch, width)
+        # Places past a row's end read token 0, which padding then covers: no index lies outside.
+        source = tf.where(real, tf.gather(self.starts, rows)[:, tf.newaxis] + places, 0)
+        inputs = {
+            name: tf.where(real, tf.gather(column, source), self.padding[name]) for name, column in self.columns.items()
+        }
+        if self.needs_mask:
+            inputs["attention_mask"] = tf.cast(real, tf.int32)
+        return inputs
+
+
+def bucketed(
+    encoded: Encoded,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    widths: Sequence[int],
+    seed: int,
+    tokenizer: Any,
+    static_shapes: bool = False,
+) -> tf.data.Dataset:
+    """An endless stream of training batches (inputs, labels, weights), rows of similar length together.
+
+    An epoch is `steps_per_epoch(rows, batch_size)` batches and has every row exactly once. Its order is drawn anew from
+    `seed` and the epoch's number: rows are shuffled, sorted by bucket (stable, so each bucket stays shuffled) and cut
+    into batches, whose order is shuffled again. A batch across two buckets takes the wider one, so that all batches but
+    one are full.
+
+    Args:
+        encoded: the rows.
+        labels: (rows,) integer or float.
+        batch_size: rows in a batch. The last one of the cut has what is left.
+        widths: ascending, the last at least as wide as the longest row: see `bucket_widths`.
+        seed: fixes the order of all epochs.
+        tokenizer: says which inputs the model takes, and the padding id.
+        static_shapes: fill the partial batch to `batch_size` with copies of weight 0, for compilers that want every
+            shape to be whole. Real rows then weigh `batch_size / real rows`, so that Keras's mean over the batch is the
+            mean over the real rows.
+
+    Returns:
+        A dataset of ({"input_ids": (batch, width) int32, …}, (batch,) labels, (batch,) float32 weights).
+    """
+    rows = _Rows(encoded, tokenizer.model_input_names, tokenizer.pad_token_id, tokenizer.pad_token_type_id, labels)
+    count = len(encoded)
+    steps = steps_per_epoch(count, batch_size)
+    width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
+    row_widths = tf.constant(width_of_row)
+
+    def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
+        by_width = tf.argsort(tf.gather(row_widths, shuffled), stable=True)
+        # The second key differs from the first in its sign, so the two draws are independent.
+        batches = tf.random.experimental.stateless_shuffle(tf.range(steps), seed=-key - 1)
+        return tf.gather(shuffled, by_width), batches
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        order, batches = epoch_order(epoch)
+        return tf.data.Dataset.from_tensor_slices(batches).map(
+            lambda batch: order[batch * batch_size : (batch + 1) * batch_size]
+        )
+
+    def fill(chosen: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        real = tf.shape(chosen)[0]
+        width = tf.reduce_max(tf.gather(row_widths, chosen))
+        weights = tf.ones([real], tf.float32)
+        if static_shapes:
+            weights = tf.pad(weights * (batch_size / real), [[0, batch_size - real]])
+            weights.set_shape([batch_size])
+            chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
+        return rows.batch(chosen, width), tf.gather(rows.labels, chosen), weights
+
+    dataset = tf.data.Dataset.counter().flat_map(epoch_batches)
+    return without_autotune(dataset.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
+
+
+def padded(
+    encoded: Encoded,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    tokenizer: Any,
+    shuffle: bool,
+    max_length: int | None = None,
+) -> tf.data.Dataset:
+    """One epoch of batches by `datasets.Dataset.to_tf_dataset` with `DataCollatorWithPadding`: the course's way.
+
+    Shuffled row by row from the global seed (`keras.utils.set_random_seed`), anew each time it is iterated. The last,
+    partial batch is kept.
+
+    Args:
+        max_length: pad every batch to this width; None pads to the longest row of each batch.
+
+    Returns:
+        A dataset of ({"input_ids": (batch, width) int64, …}, (batch,) labels).
+    """
+    from transformers import DataCollatorWithPadding
+
+    collate = DataCollatorWithPadding(
+        tokenizer, padding="longest" if max_length is None else "max_length", max_length=max_length, return_tensors="tf"
+    )
+    rows = as_dataset(encoded, labels)
+    dataset = rows.to_tf_dataset(
+        columns=[name for name in tokenizer.model_input_names if name in rows.column_names or name == "attention_mask"],
+        label_cols=["labels"],
+        batch_size=batch_size,
+        shuffle=shuffle,
+        drop_remainder=False,
+        collate_fn=collate,
+        prefetch=False,
+    )
+    return without_autotune(dataset.prefetch(PREFETCH_BATCHES))
+
+
+def as_dataset(encoded: Encoded, labels: np.ndarray | None = None) -> Any:
+    """The rows as a `datasets.Dataset` of `input_ids`, `attention_mask`, `token_type_ids` and `labels`; not copied."""
+    import datasets
+    import pyarrow as pa
+
+    offsets = pa.array(encoded.offsets)
+
+    def column(values: np.ndarray) -> pa.Array:
+        return pa.LargeListArray.from_arrays(offsets, pa.array(values))
+
+    columns: Mapping[str, Any] = {
+        "input_ids": column(encoded.input_ids),
+        "attention_mask": column(np.ones_like(encoded.input_ids)),
+        **({} if encoded.token_type_ids is None else {"token_type_ids": column(encoded.token_type_ids)}),
+        **({} if labels is None else {"labels": pa.array(labels)}),
+    }
+    return datasets.Dataset(pa.table(dict(columns)))
+
+
+def for_prediction(
+    encoded: Encoded, *, batch_size: int, tokenizer: Any, max_length: int, pad_to_max_length: bool = False
+) -> tuple[tf.data.Dataset, np.ndarray]:
+    """Batches of all rows, sorted by length so that little is padded, and the order they come in.
+
+    Args:
+        max_length: the most tokens a row may have.
+        pad_to_max_length: pad every batch to `max_length` instead of to its longest row, rounded up to a multiple of 8.
+
+    Returns:
+        The dataset of inputs, and `order` (rows,): row i of the output belongs to row `order[i]` of `encoded`.
+    """
+    rows = _Rows(encoded, tokenizer.model_input_names, tokenizer.pad_token_id, tokenizer.pad_token_type_id, None)
+    lengths = encoded.lengths
+    order = np.argsort(lengths, kind="stable")
+    starts = np.arange(0, len(order), batch_size)
+    longest = np.maximum.reduceat(lengths[order], starts) if len(order) else np.zeros(0, int)
+    widths = np.minimum(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, max_length)
+    if pad_to_max_length:
+        widths = np.full_like(widths, max_length)
+    ordered = tf.constant(order)
+    dataset = tf.data.Dataset.from_tensor_slices((starts, widths.astype(np.int32))).map(
+        lambda start, width: rows.batch(ordered[start : start + batch_size], width), num_parallel_calls=MAP_THREADS
+    )
+    cardinality = tf.data.experimental.assert_cardinality(len(starts))
+    return without_autotune(dataset.apply(cardinality).prefetch(PREFETCH_BATCHES)), order

@@ -1,0 +1,94 @@
+"""What is worth knowing about the rows before training: class balance, empty texts, repeated rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tfft.data.sources import Rows, Splits
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Counts over one split.
+
+    Attributes:
+        name: `train`, `validation` or `test`.
+        rows: how many there are.
+        class_counts: rows of each class by its name, in class order; empty where the split has no labels.
+        empty_texts: rows with a text column that holds nothing but blanks.
+        duplicated_rows: rows whose texts equal those of an earlier row, outer blanks aside.
+        shared_with_train: rows whose texts also occur in the training split; 0 for that split itself.
+    """
+
+    name: str
+    rows: int
+    class_counts: dict[str, int]
+    empty_texts: int
+    duplicated_rows: int
+    shared_with_train: int
+
+    def sentences(self) -> list[str]:
+        """One plain sentence for each count that deserves attention."""
+        found = []
+        if self.empty_texts:
+            found.append(f"{self.name}: {_rows_have(self.empty_texts)} an empty text.")
+        if self.duplicated_rows:
+            found.append(f"{self.name}: {_rows_have(self.duplicated_rows)} the same text as an earlier row.")
+        if self.shared_with_train:
+            found.append(
+                f"{self.name}: {_rows_have(self.shared_with_train)} the same text as a row of train; "
+                "scores on them say little about new text."
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The reports of all splits there are, the training split first."""
+
+    splits: tuple[SplitReport, ...]
+
+    def sentences(self) -> list[str]:
+        """One plain sentence for each count that deserves attention, over all splits."""
+        return [sentence for split in self.splits for sentence in split.sentences()]
+
+
+def examine(splits: Splits) -> DataReport:
+    """Counts classes, empty texts, repeated rows within each split and rows shared with the training split."""
+    train_texts = _stripped(splits.train)
+    seen_in_train = set(train_texts)
+    reports = [_examine_split("train", splits.train, train_texts, 0)]
+    for name, rows in (("validation", splits.validation), ("test", splits.test)):
+        if rows is not None:
+            texts = _stripped(rows)
+            reports.append(_examine_split(name, rows, texts, sum(text in seen_in_train for text in texts)))
+    return DataReport(tuple(reports))
+
+
+def _examine_split(name: str, rows: Rows, texts: list[tuple[str, ...]], shared_with_train: int) -> SplitReport:
+    return SplitReport(
+        name=name,
+        rows=len(rows),
+        class_counts=_class_counts(rows),
+        empty_texts=sum(not all(text) for text in texts),
+        duplicated_rows=len(texts) - len(set(texts)),
+        shared_with_train=shared_with_train,
+    )
+
+
+def _stripped(rows: Rows) -> list[tuple[str, ...]]:
+    return list(zip(*([text.strip() for text in column] for column in rows.texts), strict=True))
+
+
+def _class_counts(rows: Rows) -> dict[str, int]:
+    counts = Counter(rows.labels or [])
+    if rows.class_names is not None:
+        return {name: counts[id_] for id_, name in enumerate(rows.class_names)}
+    # Labels of several types cannot be compared; settling the labels reports those, so any order does here.
+    order = sorted(counts, key=lambda label: (type(label).__name__, label))
+    return {str(label): counts[label] for label in order}
+
+
+def _rows_have(number: int) -> str:
+    return f"{number:,} {'row has' if number == 1 else 'rows have'}"
