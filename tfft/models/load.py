@@ -1,0 +1,216 @@
+"""A checkpoint to a Keras model with the head that a task needs, whatever framework wrote the checkpoint.
+
+`TFAuto….from_pretrained` fails on PyTorch's safetensors in Transformers 4.55 to 4.57, so the model is built from its
+configuration and the tensors are put in by Transformers' own name mapping, which names what was missing or unused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfft.backend import keras, tf
+from tfft.errors import ModelError
+from tfft.models.checkpoint import Checkpoint
+
+# Parts that a checkpoint may lack although they belong to the base model: PyTorch models are often saved without them.
+_OPTIONAL_IN_BASE = ("pooler", "position_ids")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, and what its checkpoint did not have for it.
+
+    Attributes:
+        model: the `TFAutoModelFor…` model, built, with `config.id2label` set.
+        new: names of weights that start from random values.
+        unused: names of tensors of the checkpoint that the model has no place for.
+    """
+
+    model: keras.Model
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """One plain sentence about what is new and what is unused."""
+        started = f"new and untrained: {_brief(self.new)}" if self.new else "no weight is new"
+        left = f"not used: {_brief(self.unused)}" if self.unused else "nothing of the checkpoint was left out"
+        return f"weights loaded; {started}; {left}"
+
+
+def _brief(names: Iterable[str]) -> str:
+    """Weight names by the layer they belong to, as `classifier (2 tensors)`."""
+    groups: dict[str, int] = {}
+    for name in names:
+        group = name.rsplit(".", 1)[0]
+        groups[group] = groups.get(group, 0) + 1
+    listed = [f"{group} ({count} tensor{'s' if count > 1 else ''})" for group, count in sorted(groups.items())]
+    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} layers more" if len(listed) > 6 else "")
+
+
+def load_classifier(checkpoint: Checkpoint, label_names: Sequence[str], auto_class: str) -> Loaded:
+    """The model of `checkpoint` with a head for `label_names`, its weights loaded.
+
+    New weights are drawn from Keras's global generator: `keras.utils.set_random_seed` fixes them.
+
+    Args:
+        checkpoint: see `checkpoint.find`.
+        label_names: the classes in id order; they go into the model's configuration.
+        auto_class: a class of Transformers, such as `TFAutoModelForSequenceClassification`.
+
+    Raises:
+        ModelError: the architecture has no such TensorFlow model, or the checkpoint lacks weights of the encoder, or
+            their shapes differ.
+    """
+    config = checkpoint.config
+    config.num_labels = len(label_names)
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: index for index, name in enumerate(label_names)}
+    config.use_cache = False
+    model = _build(config, auto_class, checkpoint.name)
+    if checkpoint.is_keras_h5 or _written_by_tensorflow(checkpoint.weights[0]):
+        new, unused = _load_tensorflow(model, checkpoint)
+    else:
+        new, unused = _load_pytorch(model, checkpoint)
+    _check_encoder(model, new, checkpoint.name)
+    return Loaded(model, tuple(new), tuple(unused))
+
+
+def _build(config: Any, auto_class: str, name: str) -> keras.Model:
+    import transformers
+    from transformers.models.auto import modeling_tf_auto
+
+    factory = getattr(transformers, auto_class)
+    mapping = modeling_tf_auto.TF_MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    if config.model_type not in mapping:
+        known = ", ".join(sorted(mapping))
+        raise ModelError(
+            f"model.name_or_path: {name} is a {config.model_type} model, which has no {auto_class}; "
+            f"those that do: {known}"
+        )
+    model = factory.from_config(config)
+    model.build_in_name_scope()
+    return model
+
+
+def _written_by_tensorflow(path: Path) -> bool:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        return (file.metadata() or {}).get("format") == "tf"
+
+
+def read_tensors(paths: Iterable[Path]) -> dict[str, np.ndarray]:
+    """All tensors of one or several safetensors files. bfloat16, which NumPy lacks, comes as float32."""
+    from safetensors.tensorflow import load_file
+
+    tensors: dict[str, np.ndarray] = {}
+    for path in paths:
+        for name, tensor in load_file(path).items():
+            tensors[name] = tf.cast(tensor, tf.float32).numpy() if tensor.dtype == tf.bfloat16 else tensor.numpy()
+    return tensors
+
+
+def _load_pytorch(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
+    from transformers.modeling_tf_pytorch_utils import load_pytorch_state_dict_in_tf2_model
+
+    tensors = read_tensors(checkpoint.weights)
+    own_names = getattr(model, "tf_to_pt_weight_rename", None)
+    try:
+        _, info = load_pytorch_state_dict_in_tf2_model(
+            model,
+            tensors,
+            tf_inputs=False,
+            allow_missing_keys=True,
+            output_loading_info=True,
+            tf_to_pt_weight_rename=own_names,
+            ignore_mismatched_sizes=True,
+            skip_logger_warnings=True,
+        )
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise ModelError(f"{checkpoint.name}: the weights do not fit the model of its config.json: {error}") from None
+    # A classifier trained for other classes is replaced by a new one; any other difference of shape is an error.
+    replaced = [name for name, _, _ in info["mismatched_keys"]]
+    for name, given, expected in info["mismatched_keys"]:
+        if _in_base(model, name):
+            raise ModelError(
+                f"{checkpoint.name}: the weight {name} has shape {tuple(given)}, and config.json asks for "
+                f"{tuple(expected)}"
+            )
+    unused = [name for name in info["unexpected_keys"] if not name.endswith("position_ids")]  # a buffer, no weight
+    return [*info["missing_keys"], *replaced], unused
+
+
+def _load_tensorflow(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
+    tensors = _read_h5(checkpoint.weights) if checkpoint.is_keras_h5 else read_tensors(checkpoint.weights)
+    tensors = {_after_model_name(name): value for name, value in tensors.items()}
+    new: list[str] = []
+    for weight in model.weights:
+        # The base layer of every head of one architecture has the same name: only the model's own name differs.
+        name = _after_model_name(weight.name)
+        value = tensors.pop(name, None)
+        if value is None or value.shape != tuple(weight.shape):
+            if value is not None and _in_base(model, name.replace("/", ".")):
+                raise ModelError(
+                    f"{checkpoint.name}: the weight {name} has shape {value.shape}, and config.json asks for "
+                    f"{tuple(weight.shape)}"
+                )
+            new.append(name.replace("/", "."))
+            continue
+        weight.assign(tf.cast(value, weight.dtype))
+    return new, [name.replace("/", ".") for name in tensors]
+
+
+def _after_model_name(name: str) -> str:
+    """`tf_bert_for_sequence_classification/bert/…:0` or `tf_bert_model/bert/…` as `bert/…`."""
+    name = name.removesuffix(":0")
+    first, _, rest = name.partition("/")
+    return rest if first.startswith("tf_") and rest else name
+
+
+def _read_h5(paths: Iterable[Path]) -> dict[str, np.ndarray]:
+    import h5py
+
+    tensors: dict[str, np.ndarray] = {}
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            # Keras puts each weight under its layer's group, and repeats the layer's name: bert/tf_bert…/bert/….
+            parts = name.removesuffix(":0").split("/")
+            tensors["/".join(parts[1:])] = np.asarray(item)
+
+    for path in paths:
+        try:
+            with h5py.File(path, "r") as file:
+                file.visititems(collect)
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read as HDF5 ({error}); copy or fetch it again") from None
+    return tensors
+
+
+def _in_base(model: keras.Model, name: str) -> bool:
+    """Whether a weight belongs to the pretrained encoder rather than to a head."""
+    prefix = f"{model.base_model_prefix}."
+    inside = name.startswith(prefix) or name.startswith(("embeddings.", "encoder.", "transformer."))
+    return inside and not any(part in name for part in _OPTIONAL_IN_BASE)
+
+
+def _check_encoder(model: keras.Model, new: Iterable[str], name: str) -> None:
+    if lacking := [one for one in new if _in_base(model, one)]:
+        raise ModelError(
+            f"{name}: the checkpoint lacks {len(lacking)} weights of the encoder ({', '.join(lacking[:3])}, …), so it "
+            "is not a checkpoint of the architecture that its config.json names"
+        )
+
+
+def parameter_counts(model: keras.Model) -> tuple[int, int]:
+    """Parameters of the model that are trained, and that are not."""
+
+    def count(weights: Iterable[tf.Variable]) -> int:
+        return sum(int(np.prod(weight.shape)) for weight in weights)
+
+    return count(model.trainable_weights), count(model.non_trainable_weights)

@@ -1,0 +1,13 @@
+"""Step to learning rate, and the optimizers that use it.
+
+Example:
+    >>> from tfft import optimizers
+    >>> optimizer = optimizers.make("adamw", optimizers.linear_decay(5e-5, total_steps=1000), weight_decay=0.01)
+"""
+
+from __future__ import annotations
+
+from tfft.optimizers.adamw import NO_DECAY, make
+from tfft.optimizers.schedules import Schedule, linear_decay, make_schedule, warmup_steps_from
+
+__all__ = ["NO_DECAY", "Schedule", "linear_decay", "make", "make_schedule", "warmup_steps_from"]

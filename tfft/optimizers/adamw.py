@@ -1,0 +1,44 @@
+"""Adam and AdamW of Keras, with weight decay where it belongs and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfft.backend import keras
+
+# Never decayed: biases and the scale and shift of layer normalisation (Devlin et al. 2019, the released BERT code).
+NO_DECAY = ("bias", "LayerNorm", "layer_norm", "layernorm", "gamma", "beta")
+
+
+def make(
+    kind: str,
+    learning_rate: Any,
+    *,
+    weight_decay: float = 0.0,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    max_grad_norm: float | None = None,
+) -> keras.optimizers.Optimizer:
+    """A Keras optimizer for fine-tuning.
+
+    Args:
+        kind: `adamw` (Loshchilov & Hutter 2019: decay apart from the gradient) or `adam` (Kingma & Ba 2015).
+        learning_rate: a number or a schedule.
+        weight_decay: for `adamw`; never on biases and LayerNorm (`NO_DECAY`).
+        beta_1, beta_2, epsilon: Adam's.
+        max_grad_norm: gradients are scaled down together where their joint norm is larger.
+    """
+    shared = {
+        "learning_rate": learning_rate,
+        "beta_1": beta_1,
+        "beta_2": beta_2,
+        "epsilon": epsilon,
+        "global_clipnorm": max_grad_norm,
+        "jit_compile": False,
+    }
+    if kind == "adam":
+        return keras.optimizers.Adam(**shared)
+    optimizer = keras.optimizers.AdamW(weight_decay=weight_decay, **shared)
+    optimizer.exclude_from_weight_decay(var_names=list(NO_DECAY))
+    return optimizer
