@@ -1,0 +1,252 @@
+"""The bench's arithmetic and its handling of child processes. No training here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pathlib
+import sys
+import types
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).resolve().parent / "benchmarks"
+
+
+def load_script(path: pathlib.Path, name: str) -> types.ModuleType:
+    """A script as a module, registered under a name that nothing else uses (dataclasses look their module up)."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+whole_job = load_script(BENCHMARKS / "whole_job.py", "bench_whole_job")
+peer_rows = load_script(BENCHMARKS / "peers" / "rows.py", "bench_peer_rows")
+
+SPEED, SECONDS = whole_job.FIGURES[0], whole_job.FIGURES[1]
+
+
+def run(speed: float, seconds: float) -> dict[str, float]:
+    return {
+        "train_samples_per_second": speed,
+        "total_seconds": seconds,
+        "wall_seconds": seconds + 1,
+        "peak_rss_mb": 100.0,
+        "accuracy": 0.5,
+        "f1": 0.25,
+    }
+
+
+def test_more_than_one_is_better_for_us_in_every_figure():
+    assert whole_job.advantage(SPEED, ours=30.0, peer=20.0) == 1.5
+    assert whole_job.advantage(SECONDS, ours=30.0, peer=20.0) == pytest.approx(2 / 3)
+    directions = {figure.key: figure.higher_is_better for figure in whole_job.FIGURES}
+    assert directions == {
+        "train_samples_per_second": True,
+        "total_seconds": False,
+        "wall_seconds": False,
+        "peak_rss_mb": False,
+    }
+
+
+def test_ratios_are_taken_within_a_round_and_only_then_is_the_median_formed():
+    # We are twice as fast in two rounds of three, but the ratio of the medians would be 30 / 50.
+    ours = [run(10, 1), run(100, 1), run(30, 1)]
+    peer = [run(5, 1), run(50, 1), run(60, 1)]
+    assert whole_job.advantages(SPEED, ours, peer) == whole_job.Spread(2.0, 0.5, 2.0)
+
+
+def test_rounds_that_do_not_pair_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        whole_job.advantages(SPEED, [run(1, 1), run(1, 1)], [run(1, 1)])
+
+
+def test_spread_of_even_and_odd_counts():
+    assert whole_job.spread([3.0, 1.0, 2.0]) == whole_job.Spread(2.0, 1.0, 3.0)
+    assert whole_job.spread([1.0, 2.0]) == whole_job.Spread(1.5, 1.0, 2.0)
+    assert whole_job.spread([1234.5, 1234.5]).text(1) == "1,234.5 (1,234.5-1,234.5)"
+
+
+def test_everyone_starts_once_in_three_rounds():
+    orders = [whole_job.rotated(["a", "b", "c"], i) for i in range(4)]
+    assert orders == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
+
+
+def test_selected_lines_are_seeded_and_keep_the_header():
+    lines = ["header", *(str(i) for i in range(50))]
+    chosen = whole_job.selected_lines(lines, 10, seed=1)
+    assert chosen[0] == "header"
+    assert len(set(chosen[1:])) == 10 and set(chosen[1:]) <= set(lines[1:])
+    assert chosen == whole_job.selected_lines(lines, 10, seed=1)
+    assert chosen != whole_job.selected_lines(lines, 10, seed=2)
+    assert whole_job.selected_lines(lines, 0, seed=1) == lines
+    assert whole_job.selected_lines(lines, 99, seed=1) == lines
+
+
+def test_summary_compares_with_every_peer_but_not_with_ourselves():
+    runs = {"tfft": [run(20, 5)], "keras_course": [run(10, 10)], "hf_trainer": [run(40, 4)]}
+    summary = whole_job.summary(runs)
+    better = summary["times_better_than"]
+    assert set(better) == {"keras_course", "hf_trainer"}
+    assert better["keras_course"]["total_seconds"]["median"] == 2.0
+    assert better["hf_trainer"]["train_samples_per_second"]["median"] == 0.5
+    assert summary["figures"]["tfft"]["accuracy"] == {"median": 0.5, "least": 0.5, "greatest": 0.5}
+
+
+def test_our_report_takes_the_peers_names(tmp_path):
+    metrics = {
+        "eval": {"accuracy": 0.7, "f1": 0.8, "loss": 0.6},
+        "timing": {"train_seconds": 9.0, "total_seconds": 12.0, "train_samples_per_second": 33.0},
+        "memory": {"peak_rss_mb": 1.0},
+        "environment": {"device": "CPU"},
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    report = whole_job.our_report(tmp_path)
+    assert report["train_samples_per_second"] == 33.0 and report["f1"] == 0.8
+    assert "peak_rss_mb" not in report, "memory is measured from outside, alike for all"
+
+
+def test_peer_report_is_the_last_line():
+    assert whole_job.peer_report("Epoch 1/1\n{'loss': 0.3}\n{\"accuracy\": 1.0}\n\n") == {"accuracy": 1.0}
+    for useless in ("", "done", "3"):
+        with pytest.raises(ValueError):
+            whole_job.peer_report(useless)
+
+
+def test_cpu_model_from_cpuinfo():
+    text = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nprocessor\t: 1\nmodel name\t: Some CPU @ 2.00GHz\n"
+    assert whole_job.cpu_model(text) == "Some CPU @ 2.00GHz"
+    assert whole_job.cpu_model("") != ""
+
+
+def test_measured_counts_the_childs_time_and_memory(monkeypatch):
+    monkeypatch.setenv("BENCH_PROBE", "seen")
+    code = "import os, time; held = b'x' * 150_000_000; time.sleep(0.2); print(os.environ['BENCH_PROBE'])"
+    stdout, outside = whole_job.measured([sys.executable, "-c", code], dict(whole_job.os.environ))
+    assert stdout == "seen\n"
+    assert outside["wall_seconds"] >= 0.2
+    assert outside["peak_rss_mb"] >= 143, "150 MB are 143 MiB, and they were all held"
+
+
+def test_a_failed_child_shows_the_tail_of_its_errors():
+    code = "import sys; [print(f'line {i}', file=sys.stderr) for i in range(100)]; sys.exit(7)"
+    with pytest.raises(whole_job.JobError) as caught:
+        whole_job.measured([sys.executable, "-c", code], dict(whole_job.os.environ))
+    message = str(caught.value)
+    assert "status 7" in message and message.endswith("line 99") and "line 10\n" not in message
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """A command line whose files are there: six rows, and a checkpoint that no fake contender opens."""
+    data, checkpoint = tmp_path / "data", tmp_path / "model"
+    (data / "mrpc").mkdir(parents=True)
+    checkpoint.mkdir()
+    for name in ("train.tsv", "dev.tsv"):
+        rows = [f"{i % 2}\ta\u2028{i}\tb" for i in range(6)]
+        text = "\n".join(["Quality\t#1 String\t#2 String", *rows])  # no line end after the last row
+        (data / "mrpc" / name).write_text(text, encoding="utf-8-sig")
+    (checkpoint / "model.safetensors").touch()
+    return ["--data", str(data), "--checkpoint", str(checkpoint), "--peers-python", sys.executable]
+
+
+OUR_FAKE = """
+import json, os, pathlib, sys
+rows = pathlib.Path(sys.argv[1]).read_text(encoding="utf-8").split("\\n")
+assert len(rows) == 6 and rows[0].startswith("Quality") and all(len(row.split("\\t")) == 3 for row in rows[:5]), rows
+assert not pathlib.Path(os.environ["TFFT_CACHE"]).exists()
+output_dir = pathlib.Path(sys.argv[2])
+output_dir.mkdir()
+timing = {"train_seconds": 2.0, "total_seconds": 3.0, "train_samples_per_second": 20.0}
+metrics = {"eval": {"accuracy": 0.5, "f1": 0.5}, "timing": timing, "environment": {"device": "none"}}
+(output_dir / "metrics.json").write_text(json.dumps(metrics))
+"""
+
+PEER_FAKE = """
+import json
+print("chatter")
+print(json.dumps({"train_samples_per_second": 10.0, "total_seconds": 6.0, "accuracy": 0.25, "f1": 0.25}))
+"""
+
+
+def test_a_whole_bench_of_fake_contenders(monkeypatch, capsys, tmp_path, arguments):
+    python, output = sys.executable, tmp_path / "bench.json"
+    monkeypatch.setattr(
+        whole_job,
+        "our_command",
+        lambda settings, folder: [python, "-c", OUR_FAKE, str(settings.train_file), str(folder)],
+    )
+    monkeypatch.setattr(whole_job, "peer_command", lambda *ignored: [python, "-c", PEER_FAKE])
+    assert whole_job.main([*arguments, "--max-train-samples", "4", "--output", str(output)]) == 0
+    said = capsys.readouterr()
+    order = [line.split()[2] for line in said.err.splitlines() if line.startswith("round ")]
+    ours, course, trainer = "tfft", "keras_course", "hf_trainer"
+    assert order == [ours, course, trainer, course, trainer, ours, trainer, ours, course]
+    assert "2.00 (2.00-2.00)" in said.out and "More than 1 is better for tfft" in said.out
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert {name: len(own) for name, own in report["runs"].items()} == {ours: 3, course: 3, trainer: 3}
+    assert report["times_better_than"][trainer]["train_samples_per_second"]["median"] == 2.0
+    assert report["times_better_than"][course]["total_seconds"]["median"] == 2.0
+    assert report["settings"]["train_samples"] == 4
+    assert report["machine"]["cores"] >= 1 and "python" in report["versions"]["peers"]
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_a_contender_without_a_usable_report_ends_the_bench_with_status_1(monkeypatch, capsys, arguments):
+    monkeypatch.setattr(whole_job, "our_command", lambda settings, folder: [sys.executable, "-c", "print('done')"])
+    assert whole_job.main(arguments) == 1
+    assert "tfft ended well but its report cannot be used" in capsys.readouterr().err
+
+
+def test_a_failed_contender_ends_the_bench_with_status_1(monkeypatch, capsys, arguments):
+    failing = [sys.executable, "-c", "raise SystemExit('no such thing')"]
+    monkeypatch.setattr(whole_job, "our_command", lambda settings, folder: failing)
+    assert whole_job.main([*arguments, "--rounds", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "no such thing" in said and "--rounds 1 is fewer than 3" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--peers-python", "absent/python"], "make bench-setup"),
+        (["--peers-python", sys.executable], "set TFFT_DATA"),
+        (["--peers-python", sys.executable, "--data", "absent"], "holds no mrpc/train.tsv"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line_with_status_2(monkeypatch, capsys, arguments, said):
+    monkeypatch.delenv("TFFT_DATA", raising=False)
+    assert whole_job.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert said in message and message.count("\n") == 1
+
+
+def test_rows_of_tsv_and_csv(tmp_path):
+    tsv = tmp_path / "a.tsv"
+    tsv.write_bytes('\ufeffQuality\t#1 String\t#2 String\r\n1\t" Open\tquote\r\n0\tb\tc\r\n'.encode())
+    rows = peer_rows.read(tsv, ["#1 String", "#2 String"], "Quality")
+    assert rows == peer_rows.Rows((['" Open', "b"], ["quote", "c"]), ["1", "0"])
+    csv = tmp_path / "a.csv"
+    csv.write_text('review,sentiment\n"two\nlines, ""quoted""",positive\nplain,negative\n')
+    rows = peer_rows.read(csv, ["review"], "sentiment")
+    assert rows == peer_rows.Rows((['two\nlines, "quoted"', "plain"],), ["positive", "negative"])
+    csv.write_bytes("review,sentiment\ncafé,positive\n".encode("latin-1"))
+    assert peer_rows.read(csv, ["review"], "sentiment", "latin-1").texts == (["café"],)
+    with pytest.raises(SystemExit, match="no column text; it has review, sentiment"):
+        peer_rows.read(csv, ["text"], "sentiment", "latin-1")
+
+
+def test_label_names_by_value_or_by_spelling():
+    assert peer_rows.label_names(["10", "9", "0", "9"]) == ["0", "9", "10"]
+    assert peer_rows.label_names(["positive", "negative"]) == ["negative", "positive"]
+
+
+def test_selected_rows_keep_text_and_label_together():
+    rows = peer_rows.Rows(([f"t{i}" for i in range(20)], [f"u{i}" for i in range(20)]), [str(i) for i in range(20)])
+    chosen = peer_rows.select(rows, 5, seed=3)
+    assert len(chosen) == 5 and chosen == peer_rows.select(rows, 5, seed=3) and chosen != peer_rows.select(rows, 5, 4)
+    assert list(zip(*chosen.texts, strict=True)) == [(f"t{i}", f"u{i}") for i in chosen.labels]
+    assert peer_rows.select(rows, 0, seed=3) == rows
