@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfft import environment
@@ -63,9 +65,15 @@ def choose_precision(wanted: str, device: Device) -> Precision:
     return Precision("no", "the processor has no AMX, so 16-bit types would be slower")
 
 
-def set_precision(precision: Precision) -> None:
-    """Makes layers built from now on compute in `precision`; weights stay float32."""
+@contextlib.contextmanager
+def computing_in(precision: Precision) -> Iterator[None]:
+    """Layers built in the body compute in `precision`, now and later; their weights stay float32."""
+    before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(POLICIES[precision.name])
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
 
 
 def set_seed(seed: int, deterministic: bool = False) -> None:

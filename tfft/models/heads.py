@@ -34,3 +34,11 @@ def mean_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """The loss of `CrossEntropyFromLogits` over all rows at once: (rows, classes) logits, (rows,) labels."""
     chosen = probabilities(logits)[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
+
+
+def logits_of(model: keras.Model, dataset: tf.data.Dataset, order: np.ndarray) -> np.ndarray:
+    """The logits (rows, classes) float32 of all rows in their own order, from `data.batches.for_prediction`."""
+    logits = np.asarray(model.predict(dataset, verbose=0)["logits"], np.float32)
+    in_place = np.empty_like(logits)
+    in_place[order] = logits
+    return in_place

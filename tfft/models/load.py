@@ -147,6 +147,13 @@ def _load_pytorch(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str]
 
 def _load_tensorflow(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
     tensors = _read_h5(checkpoint.weights) if checkpoint.is_keras_h5 else read_tensors(checkpoint.weights)
+    return put_tensors(model, tensors, checkpoint.name)
+
+
+def put_tensors(
+    model: keras.Model, tensors: dict[str, np.ndarray], name_of_checkpoint: str
+) -> tuple[list[str], list[str]]:
+    """Assigns tensors that carry TensorFlow's names; returns the names of weights without one, and of tensors left."""
     tensors = {_after_model_name(name): value for name, value in tensors.items()}
     new: list[str] = []
     for weight in model.weights:
@@ -156,7 +163,7 @@ def _load_tensorflow(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[s
         if value is None or value.shape != tuple(weight.shape):
             if value is not None and _in_base(model, name.replace("/", ".")):
                 raise ModelError(
-                    f"{checkpoint.name}: the weight {name} has shape {value.shape}, and config.json asks for "
+                    f"{name_of_checkpoint}: the weight {name} has shape {value.shape}, and config.json asks for "
                     f"{tuple(weight.shape)}"
                 )
             new.append(name.replace("/", "."))

@@ -1,0 +1,17 @@
+"""What happens during `fit`, one callback a file. Keras callbacks all, for anybody's own `model.fit` as well.
+
+Example:
+    >>> from tfft.callbacks import LearningRateLog, StopOnNaN
+    >>> model.fit(dataset, callbacks=[StopOnNaN(), LearningRateLog()])  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from tfft.callbacks.checkpoints import Checkpoints
+from tfft.callbacks.learning_rate_log import LearningRateLog
+from tfft.callbacks.progress import Progress
+from tfft.callbacks.stop_at_step import StopAtStep
+from tfft.callbacks.stop_on_nan import StopOnNaN
+from tfft.callbacks.validation_scores import ValidationScores
+
+__all__ = ["Checkpoints", "LearningRateLog", "Progress", "StopAtStep", "StopOnNaN", "ValidationScores"]

@@ -1,0 +1,49 @@
+"""The weights of the last epoch and of the best one, kept on disk as training goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+from tfft.backend import keras
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Has the model saved after every epoch, and once more where the monitored score is the best so far.
+
+    The direction must be said: Keras's `mode="auto"` takes `val_f1` for something to be minimised.
+
+    Args:
+        save: called with `last` or `best`; saves the model under that name, in place of what was there.
+        monitor: a name in the epoch's logs, such as `val_f1`; None keeps the last epoch only.
+        mode: `max` or `min`.
+
+    Attributes:
+        best_epoch: counted from 1; None while there is no best.
+        best_value: the monitored score of that epoch.
+        last_epoch: the last epoch that was saved; None while there is none.
+    """
+
+    def __init__(
+        self, save: Callable[[str], None], monitor: str | None = None, mode: Literal["max", "min"] = "min"
+    ) -> None:
+        super().__init__()
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode is {mode!r}; expected max or min")
+        self.save, self.monitor, self.mode = save, monitor, mode
+        self.best_epoch: int | None = None
+        self.best_value = -math.inf if mode == "max" else math.inf
+        self.last_epoch: int | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves. A score that is NaN is never the best."""
+        if self.monitor is not None:
+            if self.monitor not in (logs or {}):
+                raise KeyError(f"the logs have no {self.monitor}; they have {', '.join(logs or {})}")
+            value = float((logs or {})[self.monitor])
+            if value > self.best_value if self.mode == "max" else value < self.best_value:
+                self.best_epoch, self.best_value = epoch + 1, value
+                self.save("best")
+        self.save("last")
+        self.last_epoch = epoch + 1

@@ -1,0 +1,81 @@
+"""How training is going, for a person: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from tfft.backend import keras
+from tfft.callbacks.learning_rate_log import current_rate
+from tfft.console import Voice
+
+# Lines an epoch where no bar can be drawn, and seconds between two redrawn texts of a bar.
+LINES_AN_EPOCH = 4
+REDRAW_SECONDS = 0.25
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows step, loss, learning rate, samples a second and the time left; after every epoch its scores.
+
+    It goes last, so that the epoch's logs are complete.
+
+    Args:
+        voice: where to speak.
+        total_steps: optimizer steps of the whole training.
+        steps_per_epoch: of one epoch.
+        batch_size: training rows a step.
+    """
+
+    def __init__(self, voice: Voice, total_steps: int, steps_per_epoch: int, batch_size: int) -> None:
+        super().__init__()
+        self.voice, self.total_steps, self.batch_size = voice, total_steps, batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.epochs = -(-total_steps // steps_per_epoch)
+        self._every = max(1, steps_per_epoch // LINES_AN_EPOCH)
+        self._steps, self._seconds, self._began, self._drawn = 0, 0.0, 0.0, 0.0
+        self._open = contextlib.ExitStack()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Draws the bar."""
+        self._bar = self._open.enter_context(self.voice.bar())
+        self._task = self._bar.add_task("training", total=self.total_steps, detail="first step: building the graph")
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begins to count the epoch's time."""
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Moves the bar, or says a line every quarter of an epoch."""
+        self._steps += 1
+        now = time.perf_counter()
+        self._seconds += now - self._began  # training alone: validation lies between the epochs
+        self._began = now
+        if self.voice.is_terminal:
+            detail = self._detail(logs) if now - self._drawn > REDRAW_SECONDS else None
+            if detail:
+                self._drawn = now
+            self._bar.update(self._task, completed=self._steps, **({"detail": detail} if detail else {}))
+        elif (batch + 1) % self._every == 0 and batch + 1 < self.steps_per_epoch:
+            left = (self.total_steps - self._steps) * self._seconds / self._steps
+            self.voice.say(f"step {self._steps:,} of {self.total_steps:,}: {self._detail(logs)}, {left:,.0f} s left")
+
+    def _detail(self, logs: dict[str, Any] | None) -> str:
+        loss = (logs or {}).get("loss", float("nan"))
+        speed = self._steps * self.batch_size / max(self._seconds, 1e-9)
+        return f"loss {loss:.4f}, rate {current_rate(self.model.optimizer):.2e}, {speed:,.1f} samples/s"
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Says the epoch's scores."""
+        scores = ", ".join(
+            f"{name} {value:.4f}" for name, value in (logs or {}).items() if name == "loss" or name.startswith("val_")
+        )
+        self.voice.say(f"epoch {epoch + 1} of {self.epochs}: {scores}")
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Takes the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Takes the bar away where training ended by an exception, of which Keras tells callbacks nothing."""
+        self._open.close()

@@ -1,0 +1,34 @@
+"""An end where the loss is no number any more."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tfft.backend import keras
+from tfft.errors import RunError
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Raises a RunError that names epoch and step once the training loss is NaN or infinite.
+
+    The weights are spoilt from that step on: what was saved at the end of an epoch before is the last that is good.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the loss, which Keras reports as the mean over the epoch so far: one NaN stays in it."""
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise RunError(
+                f"the loss became {loss} in epoch {self._epoch + 1} at step {batch + 1}; try a smaller "
+                "training.learning_rate, a longer warmup (training.warmup_ratio), training.max_grad_norm=1.0, or "
+                "runtime.mixed_precision=no"
+            )

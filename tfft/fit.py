@@ -1,0 +1,397 @@
+"""`python -m tfft.fit`: one recipe, one training, one folder that anyone can use.
+
+The story is `_run`; everything above it is the two doors, the command line and Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tfft import command
+from tfft.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfft.console import Voice
+    from tfft.data import Given, Prepared, Split
+    from tfft.hardware import Device, Precision
+    from tfft.recipe import Recipe
+    from tfft.run_directory import RunDirectory
+    from tfft.scoring import Scorer
+    from tfft.training import Best, Trained
+
+_IMPORTED = time.perf_counter()
+
+PREDICT_BATCH_SIZE = 32
+
+
+class Prediction(NamedTuple):
+    """The likeliest class of one text, and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training leaves in memory; `output_dir` has it on disk.
+
+    Attributes:
+        scores: `eval` and, where there is a labelled test split, `test`: score name to value.
+        history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`.
+        model: the Keras model with the weights that were kept.
+        tokenizer: the checkpoint's.
+        output_dir: the run's folder.
+        label_names: the classes in id order.
+        max_length: tokens a text may have.
+    """
+
+    scores: dict[str, dict[str, float]]
+    history: list[dict[str, float]]
+    model: Any
+    tokenizer: Any
+    output_dir: Path
+    label_names: tuple[str, ...]
+    max_length: int
+
+    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
+        """The likeliest class of each text, or of each pair of texts where the model was trained on pairs."""
+        from tfft.data import batches, encode
+        from tfft.models import heads
+
+        if not texts:
+            return []
+        columns = [list(texts)] if isinstance(texts[0], str) else [list(column) for column in zip(*texts, strict=True)]
+        encoded = encode.encode(columns, self.tokenizer, self.max_length)
+        dataset, order = batches.for_prediction(
+            encoded, batch_size=PREDICT_BATCH_SIZE, tokenizer=self.tokenizer, max_length=self.max_length
+        )
+        shares = heads.probabilities(heads.logits_of(self.model, dataset, order))
+        return [Prediction(self.label_names[row.argmax()], float(row.max())) for row in shares]
+
+
+# --- The two doors ----------------------------------------------------------------------------------------------------
+
+
+def fit(
+    recipe: Recipe | str | os.PathLike[str] | None = None,
+    *,
+    train: Any = None,
+    validation: Any = None,
+    test: Any = None,
+    overwrite: bool = False,
+    verbose: bool = True,
+    **settings: Any,
+) -> FitResult:
+    """Fine-tunes a model as a recipe says, and returns it with its scores.
+
+    Args:
+        recipe: a `Recipe`, a shipped recipe's name, the path of a YAML file, or None where `settings` say everything.
+        train, validation, test: rows as a `datasets.Dataset`, a pandas frame, a list of dicts or a dict of lists, in
+            place of those that the recipe names.
+        overwrite: replace a run that is already in the output folder.
+        verbose: say how it is going.
+        settings: what differs from the recipe, by its keys: `seed=1`, `training={"learning_rate": 3e-5}`.
+
+    Raises:
+        UserError: the recipe, the data, the checkpoint or the output folder cannot be used; the message says how to
+            mend it.
+
+    Example:
+        >>> import tfft
+        >>> result = tfft.fit("quickstart", training={"num_train_epochs": 2})  # doctest: +SKIP
+        >>> result.scores["eval"]["accuracy"]  # doctest: +SKIP
+    """
+    from tfft.console import Voice
+    from tfft.data import Given
+
+    if train is None and (validation is not None or test is not None):
+        raise DataError("validation or test rows were given without train rows; give train=… as well")
+    given = None if train is None else Given(train, validation, test)
+    chosen = _chosen(recipe, settings, rows_given=given is not None)
+    result = _run(chosen, given, overwrite=overwrite, voice=Voice(silent=not verbose), started=time.perf_counter())
+    assert result is not None
+    return result
+
+
+def _chosen(recipe: Recipe | str | os.PathLike[str] | None, settings: Mapping[str, Any], rows_given: bool) -> Recipe:
+    from tfft import recipe as recipes
+
+    if isinstance(recipe, recipes.Recipe):
+        if not settings:
+            return recipe
+        base: dict[str, Any] = recipe.model_dump(mode="json")
+        merged = {
+            key: {**base[key], **value} if isinstance(value, Mapping) and isinstance(base.get(key), dict) else value
+            for key, value in settings.items()
+        }
+        return recipes.from_mapping({**base, **merged}, rows_given=rows_given)
+    if recipe is None:
+        return recipes.from_mapping(settings, rows_given=rows_given)
+    name = Path(os.fspath(recipe)).stem
+    return recipes.from_mapping({"extends": os.fspath(recipe), **settings}, source=name, rows_given=rows_given)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Raises a UserError for what the user can mend."""
+    arguments = _parser().parse_intermixed_args(argv)
+    from tfft import console
+    from tfft import recipe as recipes
+
+    chosen = recipes.load(arguments.recipe, arguments.overrides)
+    if not arguments.verbose:
+        console.silence_libraries()
+    _run(
+        chosen,
+        None,
+        overwrite=arguments.overwrite,
+        voice=console.Voice(),
+        started=_IMPORTED,
+        is_dry=arguments.dry_run,
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tfft.fit",
+        description="Fine-tune a Hugging Face model in TensorFlow, as a recipe says.",
+        epilog="Example: python -m tfft.fit --recipe mrpc training.learning_rate=3e-5 data.max_train_samples=1000. "
+        "The recipes: python -m tfft.recipes list.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--recipe", required=True, metavar="RECIPE", help="a shipped recipe's name, a YAML file, or - (standard input)"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the recipe; ~KEY removes one")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, train and write nothing")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run that is already in output_dir")
+    parser.add_argument("--verbose", action="store_true", help="show all that the libraries print")
+    return parser
+
+
+# --- The story --------------------------------------------------------------------------------------------------------
+
+
+def _run(
+    recipe: Recipe, given: Given | None, *, overwrite: bool, voice: Voice, started: float, is_dry: bool = False
+) -> FitResult | None:
+    """The whole training. Nothing is written before everything that can be wrong has been looked at."""
+    from tfft import environment, tasks
+    from tfft.models import checkpoint
+    from tfft.run_directory import RunDirectory
+
+    environment.check()
+    folder = RunDirectory(recipe.output_dir)
+    if not is_dry:
+        folder.check(overwrite)
+    source = checkpoint.find(recipe.model.name_or_path, recipe.model.revision)
+    tokenizer = checkpoint.load_tokenizer(source)
+    max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
+    prepared = _prepare(recipe, given, tokenizer, max_length, voice)
+
+    from tfft import hardware, plan, training
+    from tfft.models.load import load_classifier
+
+    task = tasks.TASKS[recipe.task]
+    names = recipe.training.metrics or task.metrics
+    best = _best(recipe, prepared, names)
+    device = hardware.find_device()
+    precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
+    hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
+    with hardware.computing_in(precision):
+        loaded = load_classifier(source, prepared.label_map.names, task.auto_class)
+    planned = plan.make(recipe.data, recipe.training, prepared.train.encoded.lengths, max_length)
+    plan.show_model(voice, source.name, loaded, device, precision)
+    plan.show_steps(voice, planned, recipe.data)
+    if is_dry:
+        plan.show(voice, planned, prepared, loaded, recipe.data, precision)
+        return None
+
+    model, xla = loaded.model, recipe.runtime.xla
+    scorers = _scorers(recipe, prepared, model, tokenizer, names)
+    dataset = training.make_batches(
+        prepared.train, recipe.data, planned, tokenizer, seed=recipe.seed, static_shapes=xla
+    )
+    with folder.open():
+        folder.write_text("recipe.yaml", _replayable(recipe, given))
+        trained = training.train(
+            model,
+            tokenizer,
+            dataset,
+            recipe.training,
+            planned,
+            folder,
+            voice,
+            score=scorers.get("eval") if recipe.training.eval_strategy == "epoch" else None,
+            best=best,
+            xla=xla,
+        )
+        scores = {name: scorer() for name, scorer in scorers.items()}
+        _save(folder, model, tokenizer, prepared, trained, scorers)
+        report = {**scores, **_report(recipe, prepared, trained, precision, device, started)}
+        folder.write_json("metrics.json", report)
+    _show_end(voice, folder, scores, report)
+    return FitResult(scores, trained.history, model, tokenizer, folder.path, prepared.label_map.names, max_length)
+
+
+def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: int, voice: Voice) -> Prepared:
+    """The rows, as token ids, with a bar while they are encoded."""
+    from tfft import data, plan
+    from tfft.data.encode import cache_folder
+
+    splits = data.read(recipe.data, recipe.seed, given)
+    if splits.validation is None and recipe.training.eval_strategy == "epoch":
+        raise RecipeError(
+            "training.eval_strategy: got 'epoch', but there are no validation rows; give data.validation_split=0.1 (a "
+            "share of the training rows) or rows to validate on, or training.eval_strategy=no"
+        )
+    rows = sum(len(one) for one in (splits.train, splits.validation, splits.test) if one is not None)
+    with voice.bar() as bar:
+        task = bar.add_task("encoding", total=rows, detail="")
+        prepared = data.encode_splits(
+            splits, tokenizer, max_length, cache_folder(), advance=lambda done: bar.advance(task, done)
+        )
+    plan.show_data(voice, prepared)
+    return prepared
+
+
+def _best(recipe: Recipe, prepared: Prepared, names: Sequence[str]) -> Best | None:
+    """How the best epoch is told; metrics that do not fit the classes are refused here, before anything is trained."""
+    from tfft import scoring, tasks
+    from tfft.training import Best
+
+    known = scoring.score_names(names, len(prepared.label_map))
+    wanted = recipe.training
+    score = tasks.score_name(wanted.metric_for_best_model or "loss")
+    if score not in known:
+        raise RecipeError(
+            f"training.metric_for_best_model: got {wanted.metric_for_best_model!r}; expected one of {', '.join(known)}, "
+            "which training.metrics yields"
+        )
+    if wanted.eval_strategy == "no":
+        return None
+    if wanted.greater_is_better is not None:
+        return Best(f"val_{score}", "max" if wanted.greater_is_better else "min")
+    direction = tasks.direction(score)
+    assert direction is not None, "a validated recipe says greater_is_better where the score's direction is unknown"
+    return Best(f"val_{score}", direction)
+
+
+def _scorers(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: Any, names: Sequence[str]) -> dict[str, Scorer]:
+    """`eval` for the validation split, `test` for the test split, where they are and have labels."""
+    from tfft.scoring import Scorer
+
+    splits = {"eval": prepared.validation, "test": prepared.test}
+    return {
+        name: Scorer(
+            model,
+            tokenizer,
+            split,
+            names,
+            batch_size=recipe.training.per_device_eval_batch_size,
+            max_length=prepared.max_length,
+            pad_to_max_length=recipe.data.padding == "max_length",
+        )
+        for name, split in splits.items()
+        if split is not None and split.labels is not None
+    }
+
+
+def _replayable(recipe: Recipe, given: Given | None) -> str:
+    note = "" if given is None else "# The rows came from Python: tfft.fit(THIS_FILE, train=…) needs them again.\n"
+    return note + recipe.to_yaml()
+
+
+def _save(
+    folder: RunDirectory,
+    model: Any,
+    tokenizer: Any,
+    prepared: Prepared,
+    trained: Trained,
+    scorers: Mapping[str, Scorer],
+) -> None:
+    """The model, the history and the predictions; checkpoints go, since the model holds what they were for."""
+    from tfft.models import save
+
+    with folder.whole_folder("model") as target:
+        save.save(model, tokenizer, target)
+    folder.write_table("history.csv", trained.history)
+    if prepared.validation is not None and "eval" in scorers:
+        columns, rows = _predictions(prepared.validation, prepared.label_map.names, scorers["eval"].logits)
+        folder.write_csv("predictions.csv", columns, rows)
+    shutil.rmtree(folder / "checkpoint")
+
+
+def _predictions(
+    split: Split, names: Sequence[str], logits: np.ndarray | None
+) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    """The columns of `predictions.csv`, and its rows: each row's number in its source, texts, label, prediction."""
+    from tfft.models import heads
+
+    assert logits is not None and split.labels is not None
+    shares = heads.probabilities(logits)
+    texts = ["text", "text_pair"][: len(split.rows.texts)]
+    rows = (
+        (number, *text, names[label], names[share.argmax()], f"{share.max():.6f}")
+        for number, text, label, share in zip(
+            split.rows.numbers, zip(*split.rows.texts, strict=True), split.labels, shares, strict=True
+        )
+    )
+    return ["row", *texts, "label", "prediction", "probability"], rows
+
+
+def _report(
+    recipe: Recipe, prepared: Prepared, trained: Trained, precision: Precision, device: Device, started: float
+) -> dict[str, Any]:
+    """What `metrics.json` holds beside the scores."""
+    from tfft import environment
+
+    rows = len(prepared.train)
+    seen = rows * trained.steps / -(-rows // recipe.training.per_device_train_batch_size)
+    return {
+        "train": {
+            "loss": trained.history[-1]["loss"],
+            "rows": rows,
+            "steps": trained.steps,
+            "epochs": seen / rows,
+            "kept_epoch": trained.kept_epoch,
+        },
+        "timing": {
+            "train_seconds": trained.seconds,
+            "total_seconds": time.perf_counter() - started,
+            "train_samples_per_second": seen / trained.seconds,
+        },
+        "memory": {"peak_rss_mb": environment.peak_rss_mb()},
+        "environment": {
+            **environment.describe(),
+            "device": f"{device.kind} ({device.name})",
+            "mixed_precision": precision.name,
+            "deterministic": recipe.runtime.deterministic,
+        },
+    }
+
+
+def _show_end(voice: Voice, folder: RunDirectory, scores: Mapping[str, Mapping[str, float]], report: Any) -> None:
+    timing, kept = report["timing"], report["train"]["kept_epoch"]
+    if scores:
+        voice.scores(f"Scores of {folder.path.name} (weights of epoch {kept})", scores)
+    voice.say(
+        f"trained in {timing['train_seconds']:,.1f} s ({timing['train_samples_per_second']:,.1f} samples/s), "
+        f"{timing['total_seconds']:,.1f} s in all; the model is in {folder / 'model'}, all scores in "
+        f"{folder / 'metrics.json'}"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
+else:
+    command.make_callable(__name__, "fit")

@@ -1,0 +1,37 @@
+"""A model to a folder that Transformers reads, and its weights back from there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from tfft.backend import keras
+from tfft.models.load import put_tensors, read_tensors
+
+
+def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
+    """Writes `model.safetensors`, `config.json` and the tokenizer's files into `folder`.
+
+    Raises:
+        OSError: the disk is full, or whatever else it says.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        model.save_pretrained(folder, safe_serialization=True)
+    except SafetensorError as error:
+        # The writer gives the system's error as text only.
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(folder)) from None
+    tokenizer.save_pretrained(folder)
+
+
+def restore(model: keras.Model, folder: Path) -> None:
+    """Puts the weights that `save` wrote into `folder` back into the same model."""
+    lacking, left = put_tensors(model, read_tensors(sorted(folder.glob("*.safetensors"))), str(folder))
+    if lacking or left:
+        raise ValueError(f"{folder} was not written by this model: it lacks {lacking} and has {left} besides")

@@ -1,0 +1,168 @@
+"""What a run will do, in numbers known before it begins: steps, shapes, memory; and how they are shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfft import hardware
+from tfft.console import Voice
+from tfft.data import Prepared, batches
+from tfft.hardware import Device, Precision
+from tfft.models.load import Loaded, parameter_counts
+from tfft.optimizers import warmup_steps_from
+from tfft.recipe import DataSection, TrainingSection
+
+HISTOGRAM_BARS = 8
+BAR_CHARACTERS = 40
+CLASSES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a training.
+
+    Attributes:
+        batch_size: rows of a step.
+        steps_per_epoch: batches of an epoch, the partial one included.
+        total_steps: optimizer steps in all.
+        epochs: epochs begun; the last may end before it is through.
+        warmup_steps: steps in which the learning rate rises.
+        widths: the tokens a batch may be wide; empty where every batch is as wide as its longest row.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    epochs: int
+    warmup_steps: int
+    widths: tuple[int, ...]
+
+
+def make(data: DataSection, training: TrainingSection, lengths: np.ndarray, max_length: int) -> Plan:
+    """The plan for training rows of these `lengths` in tokens."""
+    batch_size = training.per_device_train_batch_size
+    steps_per_epoch = batches.steps_per_epoch(len(lengths), batch_size)
+    total_steps = training.max_steps or max(1, math.ceil(training.num_train_epochs * steps_per_epoch))
+    return Plan(
+        batch_size=batch_size,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        epochs=math.ceil(total_steps / steps_per_epoch),
+        warmup_steps=warmup_steps_from(training.warmup_ratio, training.warmup_steps, total_steps),
+        widths=_widths(data, lengths, max_length),
+    )
+
+
+def _widths(data: DataSection, lengths: np.ndarray, max_length: int) -> tuple[int, ...]:
+    if data.padding == "max_length":
+        return (max_length,)
+    return batches.bucket_widths(lengths, max_length) if data.batching == "bucketed" else ()
+
+
+def training_memory(plan: Plan, lengths: np.ndarray, config: Any, parameters: int, precision: Precision) -> int | None:
+    """Bytes that the largest training step takes by the usual formula, None where the model does not say its sizes.
+
+    It counts weights, gradients, Adam's moments and activations, and none of what the libraries themselves take.
+    """
+    try:
+        activations = hardware.activation_bytes(
+            plan.batch_size,
+            plan.widths[-1] if plan.widths else int(lengths.max()),
+            config.hidden_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            bytes_each=4 if precision.name == "no" else 2,
+        )
+    except AttributeError:
+        return None
+    return hardware.training_bytes(parameters, activations)
+
+
+def histogram(lengths: np.ndarray, bars: int = HISTOGRAM_BARS) -> list[tuple[int, int, int]]:
+    """How many rows are how long: (least, greatest, rows) of equally wide ranges of tokens."""
+    edges = np.unique(np.linspace(lengths.min(), lengths.max() + 1, bars + 1).round().astype(int))
+    counts, _ = np.histogram(lengths, edges)
+    return [
+        (int(low), int(high) - 1, int(count)) for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+
+
+def show_data(voice: Voice, prepared: Prepared) -> None:
+    """Says how large the splits are and what was noticed in them."""
+    names = prepared.label_map.names
+    listed = ", ".join(names[:CLASSES_SHOWN]) + (", …" if len(names) > CLASSES_SHOWN else "")
+    splits = ", ".join(f"{len(split):,} {split.name}" for split in prepared.splits)
+    cached = " (token ids from the cache)" if all(split.encoded.from_cache for split in prepared.splits) else ""
+    voice.say(f"rows: {splits}{cached}; {len(names)} classes: {listed}")
+    for note in prepared.notes:
+        voice.say(f"note: {note}")
+
+
+def show_model(voice: Voice, name: str, loaded: Loaded, device: Device, precision: Precision) -> None:
+    """Says what the model is, what of it is new, and what it computes on."""
+    trainable, frozen = parameter_counts(loaded.model)
+    voice.say(f"model: {name}, {trainable:,} parameters trained, {frozen:,} not; {loaded.sentence()}")
+    voice.say(f"device: {device.kind} ({device.name}); mixed_precision: {precision.name}, {precision.reason}")
+
+
+def show_steps(voice: Voice, plan: Plan, data: DataSection) -> None:
+    """Says how many steps there will be, and of which shapes."""
+    widths = ", ".join(map(str, plan.widths)) if plan.widths else "as wide as the longest row of each batch"
+    voice.say(
+        f"training: {plan.total_steps:,} steps of {plan.batch_size} rows, {plan.steps_per_epoch:,} an epoch, "
+        f"{plan.warmup_steps:,} of warmup; {data.batching} batches, tokens: {widths}"
+    )
+
+
+def show(
+    voice: Voice,
+    plan: Plan,
+    prepared: Prepared,
+    loaded: Loaded,
+    data: DataSection,
+    precision: Precision,
+) -> None:
+    """What `--dry-run` adds: balance, lengths, padding and memory."""
+    lengths = prepared.train.encoded.lengths
+    _show_balance(voice, prepared)
+    voice.table(
+        "Length of training rows, in tokens",
+        ["tokens", "rows", ""],
+        [
+            [f"{low}-{high}", f"{count:,}", "#" * round(BAR_CHARACTERS * count / len(lengths))]
+            for low, high, count in histogram(lengths)
+        ],
+    )
+    voice.say(f"longest allowed: {prepared.max_length} tokens; rows cut: {_cut_rows(prepared)}")
+    if plan.widths:
+        voice.say(f"padding: {batches.padding_share(lengths, plan.widths):.1%} of the tokens of an epoch")
+    needed = training_memory(plan, lengths, loaded.model.config, sum(parameter_counts(loaded.model)), precision)
+    if needed is not None:
+        voice.say(f"memory of the largest step, estimated: {needed / 2**20:,.0f} MB, and what the libraries take")
+    voice.say("dry run: nothing was trained or written")
+
+
+def _cut_rows(prepared: Prepared) -> str:
+    return ", ".join(f"{split.encoded.truncated_rows:,} of {len(split):,} {split.name}" for split in prepared.splits)
+
+
+def _show_balance(voice: Voice, prepared: Prepared) -> None:
+    labelled = [(split.name, split.labels) for split in prepared.splits if split.labels is not None]
+    classes = len(prepared.label_map)
+    # (splits, classes)
+    counts = np.stack([np.bincount(labels, minlength=classes) for _, labels in labelled])
+    voice.table(
+        "Rows by class",
+        ["class", *(name for name, _ in labelled)],
+        [
+            [
+                name,
+                *(f"{count:,} ({count / total:.1%})" for count, total in zip(column, counts.sum(axis=1), strict=True)),
+            ]
+            for name, column in zip(prepared.label_map.names, counts.T, strict=True)
+        ],
+    )

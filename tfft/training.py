@@ -1,0 +1,188 @@
+"""`compile` and `fit` of Keras, with everything around them: loss, optimizer, batches, callbacks, the weights kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tfft import callbacks, optimizers
+from tfft.backend import keras, tf
+from tfft.console import Voice
+from tfft.data import Split, batches
+from tfft.errors import RunError
+from tfft.models import heads, save
+from tfft.plan import Plan
+from tfft.recipe import DataSection, TrainingSection
+from tfft.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Best:
+    """The score that says which epoch is best.
+
+    Attributes:
+        monitor: its name in the epoch's logs: `val_f1`.
+        mode: which direction is better.
+    """
+
+    monitor: str
+    mode: Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did.
+
+    Attributes:
+        history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`.
+        seconds: from the call of `fit` to its return, validation included.
+        steps: optimizer steps done.
+        kept_epoch: the epoch whose weights the model has now, counted from 1.
+    """
+
+    history: list[dict[str, float]]
+    seconds: float
+    steps: int
+    kept_epoch: int
+
+
+def make_optimizer(training: TrainingSection, plan: Plan) -> keras.optimizers.Optimizer:
+    """The optimizer with its schedule."""
+    schedule = optimizers.make_schedule(
+        training.lr_scheduler_type,
+        training.learning_rate,
+        plan.total_steps,
+        warmup_steps=plan.warmup_steps,
+        end=training.end_learning_rate,
+        power=training.lr_power,
+    )
+    return optimizers.make(
+        training.optimizer,
+        schedule,
+        weight_decay=training.weight_decay,
+        beta_1=training.adam_beta1,
+        beta_2=training.adam_beta2,
+        epsilon=training.adam_epsilon,
+        max_grad_norm=training.max_grad_norm,
+    )
+
+
+def make_batches(
+    train: Split, data: DataSection, plan: Plan, tokenizer: Any, *, seed: int, static_shapes: bool
+) -> tf.data.Dataset:
+    """Training batches without end; an epoch is `plan.steps_per_epoch` of them."""
+    assert train.labels is not None
+    if data.batching == "bucketed":
+        return batches.bucketed(
+            train.encoded,
+            train.labels,
+            batch_size=plan.batch_size,
+            widths=plan.widths,
+            seed=seed,
+            tokenizer=tokenizer,
+            static_shapes=static_shapes,
+        )
+    one_epoch = batches.padded(
+        train.encoded,
+        train.labels,
+        batch_size=plan.batch_size,
+        tokenizer=tokenizer,
+        shuffle=True,
+        max_length=plan.widths[0] if plan.widths else None,
+    )
+    return batches.without_autotune(one_epoch.repeat())
+
+
+def train(
+    model: keras.Model,
+    tokenizer: Any,
+    dataset: tf.data.Dataset,
+    training: TrainingSection,
+    plan: Plan,
+    folder: RunDirectory,
+    voice: Voice,
+    *,
+    score: Callable[[], Mapping[str, float]] | None,
+    best: Best | None,
+    xla: bool,
+) -> Trained:
+    """Trains `model` and leaves in it the weights to be kept.
+
+    Args:
+        dataset: endless, see `make_batches`.
+        folder: an open run folder, for `checkpoint/` and `logs/`.
+        score: the validation scores of the model as it stands; None does not validate.
+        best: how the best epoch is told; None keeps the last one's weights.
+
+    Raises:
+        RunError: the loss is no number any more; the weights of the last epoch before that stay in the folder.
+        KeyboardInterrupt: with a message, after the weights of that moment were saved.
+    """
+    model.compile(optimizer=make_optimizer(training, plan), loss=heads.CrossEntropyFromLogits(), jit_compile=xla)
+
+    def keep(name: str) -> None:
+        with folder.whole_folder(f"checkpoint/{name}") as target:
+            save.save(model, tokenizer, target)
+
+    checkpoints = callbacks.Checkpoints(keep, *((best.monitor, best.mode) if best else ()))
+    stop = callbacks.StopAtStep(plan.total_steps)
+    progress = callbacks.Progress(voice, plan.total_steps, plan.steps_per_epoch, plan.batch_size)
+    patience = training.early_stopping_patience
+    wanted = [
+        callbacks.ValidationScores(score) if score else None,
+        callbacks.LearningRateLog(),
+        callbacks.StopOnNaN(),
+        stop,
+        keras.callbacks.EarlyStopping(best.monitor, patience=patience, mode=best.mode) if best and patience else None,
+        checkpoints,
+        keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False, profile_batch=0),
+        progress,
+    ]
+    began = time.perf_counter()
+    try:
+        history = model.fit(
+            dataset,
+            epochs=plan.epochs,
+            steps_per_epoch=plan.steps_per_epoch,
+            verbose=0,
+            callbacks=[one for one in wanted if one is not None],
+        )
+    except RunError as error:
+        raise RunError(f"{error}. {_what_is_kept(folder, checkpoints)}") from None
+    except KeyboardInterrupt:
+        progress.close()
+        keep("last")
+        raise KeyboardInterrupt(_interrupted(folder, stop.steps, plan)) from None
+    finally:
+        progress.close()
+    seconds = time.perf_counter() - began
+    kept_epoch = checkpoints.last_epoch or 0
+    if training.load_best_model_at_end and checkpoints.best_epoch not in (None, kept_epoch):
+        save.restore(model, folder / "checkpoint" / "best")
+        kept_epoch = checkpoints.best_epoch or 0
+    return Trained(_rows(history), seconds, stop.steps, kept_epoch)
+
+
+def _rows(history: keras.callbacks.History) -> list[dict[str, float]]:
+    columns = {name: [float(value) for value in values] for name, values in history.history.items()}
+    return [
+        {"epoch": epoch + 1, **{name: values[row] for name, values in columns.items()}}
+        for row, epoch in enumerate(history.epoch)
+    ]
+
+
+def _what_is_kept(folder: RunDirectory, checkpoints: callbacks.Checkpoints) -> str:
+    if checkpoints.last_epoch is None:
+        return "It was the first epoch, so there are no earlier weights to keep"
+    return f"The weights of epoch {checkpoints.last_epoch} are kept in {folder / 'checkpoint' / 'last'}"
+
+
+def _interrupted(folder: RunDirectory, steps: int, plan: Plan) -> str:
+    kept = folder / "checkpoint" / "last"
+    return (
+        f"interrupted after step {steps:,} of {plan.total_steps:,}; the weights of that moment are kept in {kept}. Look "
+        f'at it with TFAutoModelForSequenceClassification.from_pretrained("{kept}"), or go on from it with '
+        f"model.name_or_path={kept} output_dir=…"
+    )
