@@ -274,8 +274,8 @@ def _best(recipe: Recipe, prepared: Prepared, names: Sequence[str]) -> Best | No
     score = tasks.score_name(wanted.metric_for_best_model or "loss")
     if score not in known:
         raise RecipeError(
-            f"training.metric_for_best_model: got {wanted.metric_for_best_model!r}; expected one of {', '.join(known)}, "
-            "which training.metrics yields"
+            f"training.metric_for_best_model: got {wanted.metric_for_best_model!r}; expected one of {', '.join(known)}, which "
+            "training.metrics yields"
         )
     if wanted.eval_strategy == "no":
         return None

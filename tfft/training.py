@@ -182,7 +182,7 @@ def _what_is_kept(folder: RunDirectory, checkpoints: callbacks.Checkpoints) -> s
 def _interrupted(folder: RunDirectory, steps: int, plan: Plan) -> str:
     kept = folder / "checkpoint" / "last"
     return (
-        f"interrupted after step {steps:,} of {plan.total_steps:,}; the weights of that moment are kept in {kept}. Look "
-        f'at it with TFAutoModelForSequenceClassification.from_pretrained("{kept}"), or go on from it with '
+        f"interrupted after step {steps:,} of {plan.total_steps:,}; the weights of that moment are kept in {kept}. "
+        f'Look at it with TFAutoModelForSequenceClassification.from_pretrained("{kept}"), or go on from it with '
         f"model.name_or_path={kept} output_dir=…"
     )

@@ -1,0 +1,29 @@
+"""What the tests share: a tiny random checkpoint, a few rows, and a cache of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tfft  # settles which Keras is used before anything loads TensorFlow
+
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
+
+assert tfft.__version__
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for cached token ids, so that no test sees what a user's runs have left, or leaves something."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFFT_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> Path:
+    """A random BERT as PyTorch saves it, without a head: 2 layers, 16 wide, 100 tokens, 64 positions."""
+    return FIXTURES / "tiny_bert_torch"
