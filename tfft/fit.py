@@ -64,13 +64,14 @@ class FitResult:
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """The likeliest class of each text, or of each pair of texts where the model was trained on pairs."""
-        from tfft.data import batches, encode
+        from tfft.data import batches
+        from tfft.data.encode import encode
         from tfft.models import heads
 
         if not texts:
             return []
         columns = [list(texts)] if isinstance(texts[0], str) else [list(column) for column in zip(*texts, strict=True)]
-        encoded = encode.encode(columns, self.tokenizer, self.max_length)
+        encoded = encode(columns, self.tokenizer, self.max_length)
         dataset, order = batches.for_prediction(
             encoded, batch_size=PREDICT_BATCH_SIZE, tokenizer=self.tokenizer, max_length=self.max_length
         )
@@ -274,8 +275,8 @@ def _best(recipe: Recipe, prepared: Prepared, names: Sequence[str]) -> Best | No
     score = tasks.score_name(wanted.metric_for_best_model or "loss")
     if score not in known:
         raise RecipeError(
-            f"training.metric_for_best_model: got {wanted.metric_for_best_model!r}; expected one of {', '.join(known)}, which "
-            "training.metrics yields"
+            f"training.metric_for_best_model: got {wanted.metric_for_best_model!r}; expected a score that "
+            f"training.metrics yields: {', '.join(known)}"
         )
     if wanted.eval_strategy == "no":
         return None

@@ -52,10 +52,10 @@ class Progress(keras.callbacks.Callback):
         self._seconds += now - self._began  # training alone: validation lies between the epochs
         self._began = now
         if self.voice.is_terminal:
-            detail = self._detail(logs) if now - self._drawn > REDRAW_SECONDS else None
-            if detail:
+            self._bar.update(self._task, completed=self._steps)
+            if now - self._drawn > REDRAW_SECONDS:
                 self._drawn = now
-            self._bar.update(self._task, completed=self._steps, **({"detail": detail} if detail else {}))
+                self._bar.update(self._task, detail=self._detail(logs))
         elif (batch + 1) % self._every == 0 and batch + 1 < self.steps_per_epoch:
             left = (self.total_steps - self._steps) * self._seconds / self._steps
             self.voice.say(f"step {self._steps:,} of {self.total_steps:,}: {self._detail(logs)}, {left:,.0f} s left")
