@@ -42,7 +42,7 @@ setup: .venv/.ready  ## make .venv: the tested versions, tfft itself, the quicks
 	@touch $@
 
 quickstart: setup  ## fine-tune on the data that comes with tfft, then predict three new sentences; needs no hub
-	@$(BIN)/python -m tfft.quickstart
+	@$(BIN)/python -m tfft.quickstart --overwrite
 
 test: setup  ## run the tests that need no data and no network (WORKERS=2 processes)
 	$(BIN)/python -m pytest tests --ignore tests/real --ignore tests/benchmarks --numprocesses $(WORKERS)

@@ -70,7 +70,8 @@ class FitResult:
 
         if not texts:
             return []
-        columns = [list(texts)] if isinstance(texts[0], str) else [list(column) for column in zip(*texts, strict=True)]
+        rows = [(text,) if isinstance(text, str) else text for text in texts]
+        columns = [list(column) for column in zip(*rows, strict=True)]
         encoded = encode(columns, self.tokenizer, self.max_length)
         dataset, order = batches.for_prediction(
             encoded, batch_size=PREDICT_BATCH_SIZE, tokenizer=self.tokenizer, max_length=self.max_length

@@ -1,0 +1,83 @@
+"""A small data set and the tiny checkpoint, as a user's files and command line would have them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+GOOD = ("good", "nice", "fine", "great")
+BAD = ("bad", "poor", "awful", "sad")
+
+
+def write_csv(path: Path, rows: Sequence[tuple[str, object]], columns: tuple[str, str] = ("text", "label")) -> Path:
+    """A CSV file with a header."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return path
+
+
+def rows_of(count: int, begin: int = 0) -> list[tuple[str, object]]:
+    """Texts of several lengths that a word of theirs gives away, labels in turn."""
+    return [
+        (f"the movie {index} was {(GOOD if index % 2 else BAD)[index % 4]}" + " so" * (index % 9), index % 2)
+        for index in range(begin, begin + count)
+    ]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A folder with `train.csv` and `validation.csv`, and the command line that trains on them."""
+
+    folder: Path
+    checkpoint: Path
+
+    @property
+    def run(self) -> Path:
+        """Where the run goes."""
+        return self.folder / "run"
+
+    def arguments(self, *more: str) -> list[str]:
+        """What follows `python -m tfft.fit`."""
+        recipe = self.folder / "recipe.yaml"
+        recipe.write_text(
+            f"task: text-classification\noutput_dir: {self.run}\nmodel:\n  name_or_path: {self.checkpoint}\n"
+            f"data:\n  train_file: {self.folder / 'train.csv'}\n  validation_file: {self.folder / 'validation.csv'}\n"
+            "  text_columns: [text]\ntraining:\n  num_train_epochs: 2\n  learning_rate: 1e-3\n"
+            "  per_device_train_batch_size: 8\n  metrics: [accuracy, f1]\n",
+            encoding="utf-8",
+        )
+        return ["--recipe", str(recipe), *more]
+
+    def start(self, *more: str) -> subprocess.Popen[str]:
+        """The command as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tfft.fit", *self.arguments(*more)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+
+    def fit(self, *more: str) -> subprocess.CompletedProcess[str]:
+        """The command, from start to exit."""
+        process = self.start(*more)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture
+def job(tmp_path: Path, tiny_checkpoint: Path) -> Job:
+    """A job of 41 training rows and 12 validation rows."""
+    write_csv(tmp_path / "train.csv", rows_of(41))
+    write_csv(tmp_path / "validation.csv", rows_of(12, begin=100))
+    return Job(tmp_path, tiny_checkpoint)

@@ -1,0 +1,222 @@
+"""The whole job as a user types it, and from Python: what it prints, what it leaves, and that it repeats."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfft
+from tests.commands.conftest import Job, rows_of, write_csv
+from tfft import fit, recipe
+
+FILES = {"recipe.yaml", "metrics.json", "history.csv", "predictions.csv", "model", "logs"}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tuple[Job, str]:
+    """A job that was run once, with a test split, and what it printed."""
+    folder = tmp_path_factory.mktemp("job")
+    write_csv(folder / "train.csv", rows_of(41))
+    write_csv(folder / "validation.csv", rows_of(12, begin=100))
+    write_csv(folder / "test.csv", rows_of(10, begin=200))
+    job = Job(folder, tiny_checkpoint)
+    ended = job.fit(f"data.test_file={folder / 'test.csv'}")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    return job, ended.stdout
+
+
+def test_plain_lines_without_a_terminal(done: tuple[Job, str]) -> None:
+    _, said = done
+    assert "\x1b" not in said
+    assert "rows: 41 train, 12 validation, 10 test; 2 classes: 0, 1" in said
+    assert "new and untrained: classifier (2 tensors)" in said
+    assert "epoch 2 of 2: loss" in said
+    assert "accuracy" in said.partition("Scores of run")[2]
+
+
+def test_output_dir_holds_what_is_promised(done: tuple[Job, str]) -> None:
+    job, _ = done
+    assert {one.name for one in job.run.iterdir()} == FILES
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {one.name for one in (job.run / "model").iterdir()}
+    assert list((job.run / "logs").rglob("events.out.tfevents.*"))
+
+
+def test_metrics_have_every_figure(done: tuple[Job, str]) -> None:
+    job, _ = done
+    metrics = json.loads((job.run / "metrics.json").read_text())
+    for split in ("eval", "test"):
+        assert set(metrics[split]) == {"loss", "accuracy", "f1"}
+        assert 0 <= metrics[split]["accuracy"] <= 1
+    assert (metrics["train"]["rows"], metrics["train"]["steps"], metrics["train"]["epochs"]) == (41, 12, 2)
+    assert 0 < metrics["timing"]["train_seconds"] < metrics["timing"]["total_seconds"]
+    speed = 2 * 41 / metrics["timing"]["train_seconds"]
+    assert metrics["timing"]["train_samples_per_second"] == pytest.approx(speed)
+    assert metrics["memory"]["peak_rss_mb"] > 100
+    assert {"tensorflow", "transformers", "device", "commit", "mixed_precision"} <= set(metrics["environment"])
+
+
+def test_history_has_a_row_an_epoch_and_ends_with_the_scores(done: tuple[Job, str]) -> None:
+    job, _ = done
+    rows = table(job.run / "history.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    scores = json.loads((job.run / "metrics.json").read_text())["eval"]
+    assert {name: float(rows[-1][f"val_{name}"]) for name in scores} == scores
+    assert float(rows[-1]["learning_rate"]) == 0
+
+
+def test_predictions_are_the_validation_rows_in_order(done: tuple[Job, str]) -> None:
+    job, _ = done
+    rows = table(job.run / "predictions.csv")
+    given = rows_of(12, begin=100)
+    assert [(row["row"], row["text"], row["label"]) for row in rows] == [
+        (str(number + 1), text, str(label)) for number, (text, label) in enumerate(given)
+    ]
+    right = np.mean([row["label"] == row["prediction"] for row in rows])
+    assert right == pytest.approx(json.loads((job.run / "metrics.json").read_text())["eval"]["accuracy"])
+
+
+def test_saved_model_gives_the_predictions_in_plain_transformers(done: tuple[Job, str]) -> None:
+    from transformers import AutoTokenizer, TFAutoModelForSequenceClassification
+
+    job, _ = done
+    model = TFAutoModelForSequenceClassification.from_pretrained(job.run / "model")
+    tokenizer = AutoTokenizer.from_pretrained(job.run / "model")
+    rows = table(job.run / "predictions.csv")
+    inputs = tokenizer([row["text"] for row in rows], padding=True, truncation=True, max_length=64, return_tensors="tf")
+    logits = model(**inputs).logits.numpy()
+    shares = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    assert [model.config.id2label[index] for index in logits.argmax(axis=-1)] == [row["prediction"] for row in rows]
+    np.testing.assert_allclose(shares.max(axis=-1), [float(row["probability"]) for row in rows], atol=1e-5)
+
+
+@pytest.mark.parametrize("deterministic", ["true", "false"])
+def test_the_runs_own_recipe_repeats_it(done: tuple[Job, str], deterministic: str) -> None:
+    job, _ = done
+    folders = [job.folder / f"again-{deterministic}-{number}" for number in range(2)]
+    for folder in folders:
+        more = ("--recipe", str(job.run / "recipe.yaml"), f"output_dir={folder}")
+        ended = job.fit(*more, f"runtime.deterministic={deterministic}")
+        assert ended.returncode == 0, ended.stderr
+        assert "token ids from the cache" in ended.stdout
+    first, second = ((folder / "history.csv").read_text() for folder in folders)
+    assert first == second
+    if deterministic == "false":  # the run's own setting
+        assert first == (job.run / "history.csv").read_text()
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = job.arguments("--dry-run", "--verbose", "training.warmup_ratio=0.25", "data.max_length=12")
+    before = sorted(job.folder.rglob("*"))
+    assert fit.main(arguments) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "12 steps of 8 rows, 6 an epoch, 3 of warmup",
+        "Rows by class",
+        "20 (48.8%)",
+        "Length of training rows, in tokens",
+        "longest allowed: 12 tokens; rows cut:",
+        "lost",
+        "parameters trained, 0 not",
+        "memory of the largest step",
+        "mixed_precision:",
+        "device: ",
+    ):
+        assert words in said, words
+    assert sorted(job.folder.rglob("*")) == before
+
+
+def test_overwrite_replaces_a_run(job: Job) -> None:
+    assert fit.main(job.arguments("--verbose", "training.max_steps=1")) == 0
+    assert fit.main(job.arguments("--verbose", "training.max_steps=2", "--overwrite")) == 0
+    assert json.loads((job.run / "metrics.json").read_text())["train"]["steps"] == 2
+
+
+def test_help_and_a_recipes_errors_load_nothing_large() -> None:
+    code = (
+        "import sys\nfrom tfft import fit\nfrom tfft.errors import RecipeError\n"
+        "try:\n    fit.main(['--recipe', 'mrpc', 'training.lr=1'])\nexcept RecipeError: pass\n"
+        "else: raise SystemExit('no error')\n"
+        "try:\n    fit.main(['--help'])\nexcept SystemExit: pass\n"
+        "print([name for name in ('tensorflow', 'tf_keras', 'transformers', 'datasets') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.endswith("\n[]\n")
+
+
+# --- from Python ------------------------------------------------------------------------------------------------------
+
+
+def test_fit_from_python_with_rows_of_its_own(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    import pandas
+
+    names = {0: "neg", 1: "pos"}
+    rows = [{"body": text, "mood": names[int(str(label))]} for text, label in rows_of(24)]
+    result = tfft.fit(
+        model={"name_or_path": tiny_checkpoint},
+        data={"text_columns": ["body"], "label_column": "mood"},
+        training={"max_steps": 3, "metrics": ["accuracy", "f1_macro"]},
+        task="text-classification",
+        output_dir=tmp_path / "run",
+        train=rows,
+        validation=pandas.DataFrame(rows[:7]),
+        verbose=False,
+    )
+    assert set(result.scores) == {"eval"}
+    assert set(result.scores["eval"]) == {"loss", "accuracy", "f1_macro"}
+    assert result.label_names == ("neg", "pos")
+    assert result.history[-1]["epoch"] == 1
+    predicted = result.predict([row["body"] for row in rows[:7]])
+    written = table(tmp_path / "run" / "predictions.csv")
+    assert [one.label for one in predicted] == [row["prediction"] for row in written]
+    np.testing.assert_allclose(
+        [one.probability for one in predicted], [float(row["probability"]) for row in written], atol=1e-5
+    )
+    assert "rows came from Python" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+def test_fit_from_python_with_a_recipe_and_changes(tmp_path: Path, job: Job) -> None:
+    _, path = job.arguments()[:2]
+    loaded = recipe.load(path)
+    by_object = tfft.fit(loaded, output_dir=tmp_path / "a", training={"max_steps": 2}, verbose=False)
+    by_path = tfft.fit(path, output_dir=tmp_path / "b", training={"max_steps": 2}, verbose=False)
+    assert by_object.scores == by_path.scores
+    assert by_object.history == by_path.history
+
+
+def test_pairs_of_texts(tmp_path: Path, job: Job) -> None:
+    rows = [{"a": text, "b": f"a movie {label}", "label": label} for text, label in rows_of(16)]
+    result = tfft.fit(
+        job.arguments()[1],
+        data={"text_columns": ["a", "b"]},
+        training={"max_steps": 2, "metrics": ["accuracy"]},
+        output_dir=tmp_path / "pairs",
+        train=rows,
+        validation=rows[:4],
+        verbose=False,
+    )
+    assert len(result.predict([("good movie", "a movie 1"), ("bad movie", "a movie 0")])) == 2
+    assert list(table(tmp_path / "pairs" / "predictions.csv")[0])[:3] == ["row", "text", "text_pair"]
+
+
+def test_test_rows_without_labels_are_not_scored(tmp_path: Path, job: Job) -> None:
+    write_csv(job.folder / "test.csv", [(text, "") for text, _ in rows_of(5)])
+    result = tfft.fit(
+        job.arguments()[1],
+        data={"test_file": job.folder / "test.csv"},
+        training={"max_steps": 1},
+        output_dir=tmp_path / "x",
+        verbose=False,
+    )
+    assert set(result.scores) == {"eval"}

@@ -1,0 +1,46 @@
+"""`tfft COMMAND …`, the same as `python -m tfft.COMMAND …`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tfft import __version__, command
+from tfft.errors import UserError, nearest
+
+# Command -> the module that holds its main function, and what it does.
+COMMANDS = {
+    "fit": ("tfft.fit", "fine-tune a model as a recipe says"),
+    "recipes": ("tfft.recipes", "list, show, copy and validate recipes"),
+    "doctor": ("tfft.doctor", "look whether this machine is fit for training"),
+    "quickstart": ("tfft.quickstart.__main__", "fine-tune on the data that comes with tfft, then predict"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that the first argument names on the others."""
+    name, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: tfft COMMAND …    (tfft COMMAND --help says more)\n")
+        print("\n".join(f"  {one:<12}{summary}" for one, (_, summary) in COMMANDS.items()))
+        return 0
+    if name == "--version":
+        print(f"tfft {__version__}")
+        return 0
+    if name not in COMMANDS:
+        close = nearest(name, COMMANDS)
+        question = f"; did you mean {close}?" if close else ""
+        raise UserError(f"tfft has no command {name}; expected one of {', '.join(COMMANDS)}{question}")
+    status: int = importlib.import_module(COMMANDS[name][0]).main(rest)
+    return status
+
+
+def main_or_exit() -> NoReturn:
+    """The console script."""
+    command.run(main)
+
+
+if __name__ == "__main__":
+    main_or_exit()
