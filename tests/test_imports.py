@@ -14,7 +14,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tfft"
 RANKS = (
     ("errors", "locations", "command", "tasks", "recipe"),
     ("console", "environment", "hub", "backend"),
-    ("hardware", "data", "models", "optimizers", "metrics", "callbacks", "run_directory"),
+    (
+        "hardware",
+        "data",
+        "models",
+        "optimizers",
+        "metrics",
+        "callbacks",
+        "run_directory",
+        "scoring",
+        "plan",
+        "training",
+    ),
 )
 ORDER = {room: (rank, place) for rank, rooms in enumerate(RANKS) for place, room in enumerate(rooms)}
 COMMAND = (len(RANKS), 0)

@@ -1,0 +1,102 @@
+"""The main job on real text with the real checkpoint, on samples that two cores get through in a minute."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def folder_in(variable: str) -> Path:
+    if not (folder := os.environ.get(variable)):
+        pytest.skip(f"{variable} is not set")
+    return Path(folder)
+
+
+def command(module: str, *arguments: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stderr == ""
+    return ended.stdout
+
+
+def fit(recipe: str, run: Path, *overrides: str) -> dict[str, Any]:
+    """The metrics of a run on MiniLM."""
+    checkpoint = folder_in("TFFT_CHECKPOINT")
+    command("tfft.fit", "--recipe", recipe, f"model.name_or_path={checkpoint}", f"output_dir={run}", *overrides)
+    metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text())
+    return metrics
+
+
+def test_sst2_learns_from_a_thousand_phrases(tmp_path: Path) -> None:
+    data = folder_in("TFFT_DATA") / "sst2"
+    metrics = fit(
+        "sst2",
+        tmp_path / "run",
+        f"data.train_file={data / 'train.tsv'}",
+        f"data.validation_file={data / 'dev.tsv'}",
+        "data.max_train_samples=1000",
+        "training.num_train_epochs=2",
+        "training.learning_rate=1e-4",
+        "training.per_device_train_batch_size=16",
+    )
+    assert metrics["train"]["rows"] == 1000
+    assert metrics["eval"]["accuracy"] > 0.7  # the larger class has 0.51
+
+
+def test_mrpc_with_its_own_columns_and_a_test_split(tmp_path: Path) -> None:
+    data = folder_in("TFFT_DATA") / "mrpc"
+    metrics = fit(
+        "mrpc",
+        tmp_path / "run",
+        f"data.train_file={data / 'train.tsv'}",
+        f"data.validation_file={data / 'dev.tsv'}",
+        f"data.test_file={data / 'test.tsv'}",
+        "data.text_columns=['#1 String','#2 String']",
+        "data.label_column=Quality",
+        "data.max_train_samples=160",
+        "data.max_eval_samples=80",
+        "training.num_train_epochs=1",
+        "training.per_device_train_batch_size=16",
+    )
+    assert {"accuracy", "f1", "loss"} == set(metrics["eval"]) == set(metrics["test"])
+    assert metrics["train"]["steps"] == 10
+    assert 0.4 < metrics["eval"]["accuracy"] <= 1
+
+
+def test_imdb_as_it_is_with_a_split_of_its_own(tmp_path: Path) -> None:
+    metrics = fit(
+        "imdb",
+        tmp_path / "run",
+        f"data.train_file={folder_in('TFFT_DATA') / 'imdb' / 'reviews.csv'}",
+        "data.validation_split=0.25",
+        "data.text_columns=[review]",
+        "data.label_column=sentiment",
+        "data.encoding=utf-8:replace",
+        "data.max_length=48",
+        "data.max_train_samples=320",
+        "data.max_eval_samples=100",
+        "training.num_train_epochs=1",
+        "training.metrics=[accuracy,f1]",
+    )
+    assert metrics["train"]["rows"] == 320
+    assert 0.4 < metrics["eval"]["accuracy"] <= 1
+
+
+def test_quickstart_needs_no_hub_and_predicts(tmp_path: Path) -> None:
+    folder_in("TFFT_CHECKPOINT")
+    said = command("tfft.quickstart", "--output-dir", str(tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["eval"]["accuracy"] > 0.6  # eight classes, equally frequent
+    assert metrics["test"]["accuracy"] > 0.6
+    assert len(said.partition("Three new sentences")[2].strip().splitlines()) == 4
