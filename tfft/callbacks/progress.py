@@ -49,7 +49,8 @@ class Progress(keras.callbacks.Callback):
         """Moves the bar, or says a line every quarter of an epoch."""
         self._steps += 1
         now = time.perf_counter()
-        self._seconds += now - self._began  # training alone: validation lies between the epochs
+        # The first step builds the graph, which says nothing of the others; validation lies between the epochs.
+        self._seconds += now - self._began if self._steps > 1 else 0.0
         self._began = now
         if self.voice.is_terminal:
             self._bar.update(self._task, completed=self._steps)
@@ -57,12 +58,12 @@ class Progress(keras.callbacks.Callback):
                 self._drawn = now
                 self._bar.update(self._task, detail=self._detail(logs))
         elif (batch + 1) % self._every == 0 and batch + 1 < self.steps_per_epoch:
-            left = (self.total_steps - self._steps) * self._seconds / self._steps
+            left = (self.total_steps - self._steps) * self._seconds / max(self._steps - 1, 1)
             self.voice.say(f"step {self._steps:,} of {self.total_steps:,}: {self._detail(logs)}, {left:,.0f} s left")
 
     def _detail(self, logs: dict[str, Any] | None) -> str:
         loss = (logs or {}).get("loss", float("nan"))
-        speed = self._steps * self.batch_size / max(self._seconds, 1e-9)
+        speed = (self._steps - 1) * self.batch_size / max(self._seconds, 1e-9)
         return f"loss {loss:.4f}, rate {current_rate(self.model.optimizer):.2e}, {speed:,.1f} samples/s"
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

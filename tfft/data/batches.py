@@ -167,7 +167,7 @@ def bucketed(
         width = tf.reduce_max(tf.gather(row_widths, chosen))
         weights = tf.ones([real], tf.float32)
         if static_shapes:
-            weights = tf.pad(weights * (batch_size / real), [[0, batch_size - real]])
+            weights = tf.pad(weights * tf.cast(batch_size / real, tf.float32), [[0, batch_size - real]])
             weights.set_shape([batch_size])
             chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
         return rows.batch(chosen, width), tf.gather(rows.labels, chosen), weights
