@@ -204,7 +204,7 @@ def padded(
     rows = as_dataset(encoded, labels)
     dataset = rows.to_tf_dataset(
         columns=[name for name in tokenizer.model_input_names if name in rows.column_names or name == "attention_mask"],
-        label_cols=["labels"],
+        label_cols="labels",
         batch_size=batch_size,
         shuffle=shuffle,
         drop_remainder=False,

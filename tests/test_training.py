@@ -1,0 +1,176 @@
+"""`compile` and `fit` with everything around them, on a tiny model and rows that a word of theirs gives away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfft import hardware, plan, training
+from tfft.backend import keras
+from tfft.console import Voice
+from tfft.data import Split
+from tfft.data.encode import encode
+from tfft.data.sources import Rows
+from tfft.errors import RunError
+from tfft.models import checkpoint, load, save
+from tfft.recipe import DataSection, TrainingSection
+from tfft.run_directory import RunDirectory
+
+ROWS = 44
+
+
+class Kit:
+    """All that a training takes, made anew from a seed."""
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        self.folder = RunDirectory(folder)
+        self.found = checkpoint.find(str(source))
+        self.tokenizer = checkpoint.load_tokenizer(self.found)
+        texts = [("good movie" if index % 2 else "bad day") + " so" * (index % 11) for index in range(ROWS)]
+        labels = np.arange(ROWS, dtype=np.int32) % 2
+        rows = Rows((texts,), labels.tolist(), list(range(1, ROWS + 1)), "rows")
+        self.split = Split("train", rows, encode([texts], self.tokenizer, 32), labels)
+
+    def train(
+        self,
+        score: Callable[[], Mapping[str, float]] | None = None,
+        best: training.Best | None = None,
+        batching: str = "bucketed",
+        deterministic: bool = False,
+        **changes: Any,
+    ) -> tuple[training.Trained, keras.Model]:
+        settings = TrainingSection(**{"num_train_epochs": 2.0, "learning_rate": 1e-2, **changes})
+        data = DataSection(text_columns=("text",), batching=batching)
+        hardware.set_seed(3)
+        model = load.load_classifier(self.found, ["0", "1"], "TFAutoModelForSequenceClassification").model
+        planned = plan.make(data, settings, self.split.encoded.lengths, 32)
+        dataset = training.make_batches(self.split, data, planned, self.tokenizer, seed=3, static_shapes=False)
+        self.folder.check(overwrite=True)
+        with self.folder.open():
+            trained = training.train(
+                model,
+                self.tokenizer,
+                dataset,
+                settings,
+                planned,
+                self.folder,
+                Voice(silent=True),
+                score=score,
+                best=best,
+                xla=False,
+            )
+        return trained, model
+
+
+@pytest.fixture
+def kit(tmp_path: Path, tiny_checkpoint: Path) -> Kit:
+    return Kit(tmp_path / "run", tiny_checkpoint)
+
+
+def scores_in_turn(name: str, *values: float) -> Callable[[], dict[str, float]]:
+    """Scores as an evaluation after each epoch would give them."""
+    left = iter(values)
+    return lambda: {name: next(left)}
+
+
+@pytest.mark.parametrize("batching", ["bucketed", "padded"])
+def test_training_learns(kit: Kit, batching: str) -> None:
+    trained, _ = kit.train(batching=batching, num_train_epochs=20.0, lr_scheduler_type="constant", warmup_ratio=0.2)
+    assert trained.history[-1]["loss"] < 0.3 < trained.history[0]["loss"]
+
+
+@pytest.mark.parametrize("batching", ["bucketed", "padded"])
+def test_training_reports(kit: Kit, batching: str) -> None:
+    trained, _ = kit.train(batching=batching, num_train_epochs=4.0)
+    assert [row["epoch"] for row in trained.history] == [1, 2, 3, 4]
+    assert (trained.steps, trained.kept_epoch) == (24, 4)
+    assert trained.history[-1]["learning_rate"] == 0
+    # Halfway through a straight line from 1e-2 to 0.
+    assert trained.history[1]["learning_rate"] == pytest.approx(5e-3)
+
+
+def test_one_seed_gives_one_training(kit: Kit) -> None:
+    first, one = kit.train()
+    second, other = kit.train()
+    assert first.history == second.history
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "epoch"),
+    [("max", (0.1, 0.8, 0.3), 2), ("min", (0.1, 0.8, 0.3), 1), ("max", (0.1, float("nan"), 0.3), 3)],
+)
+def test_best_weights_are_those_of_the_best_epoch(kit: Kit, mode: Any, values: tuple[float, ...], epoch: int) -> None:
+    trained, model = kit.train(
+        scores_in_turn("f1", *values),
+        training.Best("val_f1", mode),
+        num_train_epochs=3.0,
+        load_best_model_at_end=True,
+    )
+    assert trained.kept_epoch == epoch
+    kept = [weight.copy() for weight in model.get_weights()]
+    save.restore(model, kit.folder / "checkpoint" / "last")
+    is_last = all(np.array_equal(a, b) for a, b in zip(kept, model.get_weights(), strict=True))
+    assert is_last == (epoch == 3)
+    save.restore(model, kit.folder / "checkpoint" / "best")
+    for a, b in zip(kept, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_last_weights_stay_where_the_best_were_not_asked_for(kit: Kit) -> None:
+    trained, _ = kit.train(scores_in_turn("f1", 0.9, 0.1), training.Best("val_f1", "max"))
+    assert trained.kept_epoch == 2
+
+
+def test_early_stopping_counts_epochs_without_a_better_score(kit: Kit) -> None:
+    trained, _ = kit.train(
+        scores_in_turn("f1", 0.5, 0.6, 0.4, 0.5, 0.9),
+        training.Best("val_f1", "max"),
+        num_train_epochs=5.0,
+        early_stopping_patience=2,
+    )
+    assert len(trained.history) == 4
+    assert [row["val_f1"] for row in trained.history] == [0.5, 0.6, 0.4, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "epochs"),
+    [({"max_steps": 8}, 8, 2), ({"num_train_epochs": 1.5}, 9, 2), ({"num_train_epochs": 0.25}, 2, 1)],
+)
+def test_training_ends_in_the_middle_of_an_epoch(kit: Kit, settings: Any, steps: int, epochs: int) -> None:
+    trained, _ = kit.train(**settings)
+    assert (trained.steps, len(trained.history)) == (steps, epochs)
+    assert trained.history[-1]["learning_rate"] == 0
+
+
+def test_nan_in_the_second_epoch_keeps_the_weights_of_the_first(kit: Kit, tiny_checkpoint: Path) -> None:
+    calls = []
+    kept: list[keras.Model] = []
+
+    def spoil() -> dict[str, float]:
+        # Between two epochs something goes wrong with the weights.
+        calls.append(1)
+        kept[0].classifier.bias.assign([float("nan"), 0.0]) if len(calls) == 2 else None
+        return {"f1": 0.5}
+
+    original = keras.Model.fit
+
+    def fit(self: keras.Model, *args: Any, **kwargs: Any) -> Any:
+        kept.append(self)
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "fit", fit)
+        with pytest.raises(RunError, match=r"became nan in epoch 3 at step 1.*The weights of epoch 2 are kept in"):
+            kit.train(spoil, training.Best("val_f1", "max"), num_train_epochs=3.0)
+    assert (kit.folder / "checkpoint" / "best" / "model.safetensors").is_file()
+
+
+def test_infinite_rate_is_named_in_the_first_epoch(kit: Kit) -> None:
+    with pytest.raises(RunError, match=r"in epoch 1 at step \d+.*training\.learning_rate.*first epoch"):
+        kit.train(learning_rate=1e38, max_grad_norm=None)
