@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     """
     try:
         status = main(None)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR_STATUS)
@@ -28,8 +30,9 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED_STATUS)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`). Nothing is wrong and nobody is left to tell.
-        sys.stderr.close()
+        # The reader of our output went away (`| head`). Nothing is wrong and nobody is left to tell; what is still
+        # buffered goes nowhere, or Python's own flush at the end would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(status or 0)
 

@@ -13,7 +13,9 @@ PROBE_SECONDS = 5.0
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors", "tf_model*.h5")
 UNWANTED = ("onnx/*", "openvino/*", "coreml/*", "*/*")
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# What the hub's client accepts, so that it never refuses a name with an error of its own.
+_NAME = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
+_HUB_ID = re.compile(rf"(?!.*(?:--|\.\.|\.git$)){_NAME}(?:/{_NAME})?")
 
 WAYS_OUT = (
     "ways out: a local checkpoint folder (model.name_or_path=FOLDER), local files (data.train_file=… "
@@ -71,7 +73,6 @@ def snapshot(name: str, revision: str | None, key: str = "model.name_or_path") -
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -101,5 +102,6 @@ def snapshot(name: str, revision: str | None, key: str = "model.name_or_path") -
             f"{key}: the hub has no checkpoint {name} (or it is private: `huggingface-cli login`), and no folder of "
             "that name is here; check the spelling"
         ) from None
-    except HfHubHTTPError as error:
-        raise HubError(f"{key}: fetching {wanted} failed: {error}; try again, or give a local folder") from None
+    except OSError as error:  # of the hub, of the network, or of the disk that holds the hub's cache
+        why = " ".join(str(error.__cause__ or error).split())
+        raise HubError(f"{key}: fetching {wanted} failed: {why}; try again, or give a local folder") from None

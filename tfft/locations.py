@@ -20,7 +20,7 @@ def resolve(path: str, key: str = "path") -> pathlib.Path:
         RecipeError: the package named after `package:` is not installed. `key` names the recipe key in the message.
     """
     if not path.startswith(PACKAGE_PREFIX):
-        return pathlib.Path(path).expanduser()
+        return pathlib.Path(os.path.expanduser(path))  # pathlib's own raises where there is no such user
     name, _, inner = path.removeprefix(PACKAGE_PREFIX).partition("/")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

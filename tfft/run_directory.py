@@ -21,6 +21,8 @@ FINISHED = "metrics.json"
 LOCK = "run.lock"
 # All that a run writes. A folder with anything else in it is somebody's, and is never emptied.
 ENTRIES = ("recipe.yaml", FINISHED, "history.csv", "predictions.csv", "model", "logs", "checkpoint", LOCK)
+# What is left of them where a process was killed while it wrote.
+_PARTIALS = tuple(f"{name}{ending}" for name in ENTRIES for ending in (".partial", ".old.partial"))
 
 
 class RunDirectory:
@@ -44,17 +46,19 @@ class RunDirectory:
     def check(self, overwrite: bool) -> None:
         """Raises a RunError unless a run may be written here: nothing is there, or a run that may be overwritten."""
         path = self.path
-        if path.exists() and not path.is_dir():
-            raise RunError(f"output_dir: {path} is a file; give a folder")
-        parent = next(one for one in (path, *path.absolute().parents) if one.is_dir())
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise RunError(f"output_dir: {path} cannot be written (no permission for {parent}); give another folder")
+        # By os.path, since pathlib raises for a name too long, and where a folder above may not be looked into.
+        there = next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
+        if not os.path.isdir(there):
+            above = "" if there == path else f", so {path} cannot be made"
+            raise RunError(f"output_dir: {there} is a file{above}; give a folder")
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+            raise RunError(f"output_dir: {path} cannot be written (no permission for {there}); give another folder")
         present = sorted(one.name for one in path.iterdir()) if path.is_dir() else []
         if holder := self._holder():
             raise RunError(
                 f"output_dir: {path} is in use by process {holder}; wait for it, or give another output_dir=…"
             )
-        if foreign := [name for name in present if name not in ENTRIES and not name.endswith(".partial")]:
+        if foreign := [name for name in present if name not in (*ENTRIES, *_PARTIALS)]:
             raise RunError(
                 f"output_dir: {path} holds files that are not a run's ({', '.join(foreign[:3])}); give a new folder"
             )
@@ -70,10 +74,17 @@ class RunDirectory:
         """The process that has this folder locked, None where it is gone."""
         try:
             holder = int((self / LOCK).read_text())
-            os.kill(holder, 0)
         except (OSError, ValueError):
             return None
-        return holder if holder != os.getpid() else None
+        if holder <= 0 or holder == os.getpid():
+            return None
+        try:
+            os.kill(holder, 0)
+        except PermissionError:  # it lives, and is another user's
+            return holder
+        except (OSError, OverflowError):
+            return None
+        return holder
 
     @contextlib.contextmanager
     def open(self) -> Iterator[RunDirectory]:
@@ -107,16 +118,14 @@ class RunDirectory:
 
     def _empty(self) -> None:
         # The mark of a finished run goes first: what is left if this is interrupted does not look finished.
-        for name in (FINISHED, *ENTRIES):
+        for name in (FINISHED, *ENTRIES, *_PARTIALS):
             if name == LOCK:
                 continue
             path = self / name
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        for partial in self.path.glob("*.partial"):
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
     def _disk_error(self, error: OSError) -> RunError:
         reason = error.strerror or str(error)
@@ -170,8 +179,10 @@ class RunDirectory:
         """A CSV file (RFC 4180, UTF-8), whole or not at all."""
         with self.whole_file(name) as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(rows)
+            # Before Python 3.13 a lone carriage return is not quoted, and readers take it for the end of the row.
+            quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            for row in (columns, *rows):
+                (quoting if any("\r" in str(cell) for cell in row) else writer).writerow(row)
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """A CSV file of rows that may lack columns, the columns in order of first appearance."""

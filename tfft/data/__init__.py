@@ -92,7 +92,8 @@ def read(section: DataSection, seed: int, given: Given | None = None) -> Splits:
             test_split_name=section.test_split_name,
             text_columns=section.text_columns,
             label_column=section.label_column,
-            max_train_samples=section.max_train_samples,
+            # Rows to be split are sampled after it, as those of a file are.
+            max_train_samples=section.max_train_samples if section.validation_split is None else None,
             max_eval_samples=section.max_eval_samples,
             seed=seed,
             drop_invalid=section.drop_invalid,

@@ -57,9 +57,13 @@ def fingerprint(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int)
     """A SHA-256 over everything that token ids depend on: the texts, the tokenizer, `max_length`."""
     digest = hashlib.sha256()
     backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = sorted(tokenizer.get_vocab().items()) if backend is None else json.loads(backend.to_str())
+    if backend is not None:
+        # Left behind by the last call, whatever it encoded; every call sets both anew.
+        state.update(truncation=None, padding=None)
     about = {
         "format": CACHE_FORMAT,
-        "tokenizer": backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items()),
+        "tokenizer": state,
         "class": type(tokenizer).__name__,
         "special_tokens": {key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())},
         "sides": [tokenizer.padding_side, tokenizer.truncation_side],
@@ -148,7 +152,10 @@ def encode(
         lost_tokens=np.asarray(lost, np.int32),
     )
     if path is not None:
-        with contextlib.suppress(OSError):
+        from safetensors import SafetensorError
+
+        # The writer of safetensors turns the system's errors, such as a full disk, into its own.
+        with contextlib.suppress(OSError, SafetensorError):
             _write(path, result)
     return result
 
@@ -165,6 +172,8 @@ def _read(path: Path, rows: int) -> Encoded | None:
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError):
+        return None
+    if not {"input_ids", "offsets", "lost_tokens"} <= set(arrays):
         return None
     if len(arrays["offsets"]) != rows + 1 or arrays["offsets"][-1] != len(arrays["input_ids"]):
         return None
