@@ -36,6 +36,13 @@ def encoded(tokenizer: Any) -> Encoded:
     return encode([texts], tokenizer, max_length=40)
 
 
+@pytest.fixture(scope="module")
+def pairs(tokenizer: Any) -> Encoded:
+    generator = np.random.default_rng(1)
+    texts = [[" ".join(generator.choice(WORDS, generator.integers(0, 20))) for _ in range(29)] for _ in range(2)]
+    return encode(texts, tokenizer, max_length=40)
+
+
 def labels_of(encoded: Encoded) -> np.ndarray:
     """Each row's own number in place of a label, so that batches say which rows they hold."""
     return np.arange(len(encoded), dtype=np.int32)
@@ -78,6 +85,23 @@ def test_widths_pad_least_of_all_choices(seed: int) -> None:
 )
 def test_widths_by_hand(lengths: list[int], max_length: int, widths: tuple[int, ...]) -> None:
     assert batches.bucket_widths(np.minimum(lengths, max_length), max_length) == widths
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_more_buckets_never_pad_more(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    max_length = int(generator.integers(20, 130))
+    lengths = generator.integers(1, max_length + 1, 200)
+    choices = [batches.bucket_widths(lengths, max_length, buckets) for buckets in range(1, 20)]
+    padding = [padded_tokens(lengths, widths) for widths in choices]
+    assert padding == sorted(padding, reverse=True)
+    for buckets, widths in enumerate(choices, 1):
+        assert len(widths) <= buckets
+        assert list(widths) == sorted(set(widths))
+        assert all(width % 8 == 0 or width == max_length for width in widths)
+        assert lengths.max() <= widths[-1] <= max_length
+    # With a width for every candidate, no row is padded by more than the rounding.
+    assert padding[-1] == int(np.minimum(-(-lengths // 8) * 8, max_length).sum())
 
 
 def test_padding_share_by_hand() -> None:
@@ -125,6 +149,83 @@ def test_bucketed_batches_hold_the_rows_tokens_and_nothing_else(encoded: Encoded
             assert mask.tolist() == [1] * len(tokens) + [0] * (len(mask) - len(tokens))
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("kind", ["bucketed", "padded", "for_prediction"])
+def test_padding_is_the_tokenizers_own(tiny_checkpoint: Path, pairs: Encoded, kind: str, side: str) -> None:
+    tokenizer = checkpoint.load_tokenizer(checkpoint.find(str(tiny_checkpoint)))
+    tokenizer.padding_side = side
+    seen: list[int] = []
+    for inputs, rows in batches_of(kind, pairs, tokenizer):
+        assert set(inputs) == {"input_ids", "token_type_ids", "attention_mask"}
+        width = inputs["input_ids"].shape[1]
+        alone = {
+            name: [getattr(pairs, name)[pairs.offsets[row] : pairs.offsets[row + 1]].tolist() for row in rows]
+            for name in ("input_ids", "token_type_ids")
+        }
+        expected = tokenizer.pad(alone, padding="max_length", max_length=width, return_tensors="np")
+        for name, values in inputs.items():
+            np.testing.assert_array_equal(values, expected[name])
+        seen.extend(rows)
+    assert sorted(seen) == list(range(len(pairs)))
+
+
+def batches_of(kind: str, encoded: Encoded, tokenizer: Any) -> list[tuple[dict[str, np.ndarray], list[int]]]:
+    """One epoch: inputs, and the numbers of the rows that they hold."""
+    if kind == "for_prediction":
+        dataset, order = batches.for_prediction(encoded, batch_size=8, tokenizer=tokenizer, max_length=40)
+        taken = list(dataset.as_numpy_iterator())
+        return [(inputs, order[8 * at : 8 * at + 8].tolist()) for at, inputs in enumerate(taken)]
+    stream = padded(encoded, tokenizer) if kind == "padded" else bucketed(encoded, tokenizer).take(4)
+    return [(inputs, rows.tolist()) for inputs, rows, *_ in stream.as_numpy_iterator()]
+
+
+def test_inputs_that_the_model_does_not_take_are_left_out(tiny_checkpoint: Path, pairs: Encoded) -> None:
+    tokenizer = checkpoint.load_tokenizer(checkpoint.find(str(tiny_checkpoint)))
+    tokenizer.model_input_names = ["input_ids"]
+    for kind in ("bucketed", "for_prediction"):
+        assert set(batches_of(kind, pairs, tokenizer)[0][0]) == {"input_ids"}
+
+
+def test_bucketed_takes_the_narrowest_planned_width_that_holds_its_rows(encoded: Encoded, tokenizer: Any) -> None:
+    widths = batches.bucket_widths(encoded.lengths, 40, buckets=3)
+    dataset = batches.bucketed(encoded, labels_of(encoded), batch_size=8, widths=widths, seed=3, tokenizer=tokenizer)
+    for epoch in epochs(dataset, 7, 3):
+        mixed = 0
+        for inputs, rows, _ in epoch:
+            own = np.asarray(widths)[np.searchsorted(widths, encoded.lengths[rows])]
+            assert inputs["input_ids"].shape == (len(rows), own.max())
+            mixed += len(set(own)) > 1
+        # Only where one bucket ends and the next begins may a batch hold rows of both.
+        assert mixed <= len(widths) - 1
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_labels_keep_their_kind(encoded: Encoded, tokenizer: Any, dtype: type) -> None:
+    labels = (labels_of(encoded) * 2).astype(dtype)
+    widths = batches.bucket_widths(encoded.lengths, 40)
+    dataset = batches.bucketed(encoded, labels, batch_size=8, widths=widths, seed=3, tokenizer=tokenizer)
+    found = np.concatenate([batch[1] for batch in dataset.take(7).as_numpy_iterator()])
+    assert found.dtype == dtype
+    assert sorted(found) == labels.tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_any_seed_of_a_recipe_can_be_used(encoded: Encoded, tokenizer: Any, seed: int) -> None:
+    first, second = map(order_of, epochs(bucketed(encoded, tokenizer, seed=seed), 7))
+    assert sorted(first) == sorted(second) == list(range(len(encoded)))
+    assert first != second
+
+
+def test_the_order_inside_a_bucket_is_drawn_anew(encoded: Encoded, tokenizer: Any) -> None:
+    """Rows that share a batch in one epoch do not in the next, and the partial batch is not always the last."""
+    together, places = [], set()
+    for epoch in epochs(bucketed(encoded, tokenizer), 7, 6):
+        together.append({frozenset(batch[1].tolist()) for batch in epoch})
+        places.add(next(at for at, batch in enumerate(epoch) if len(batch[1]) == 5))
+    assert all(len(one & other) <= 1 for one, other in itertools.combinations(together, 2))
+    assert len(places) > 1
+
+
 def test_bucketed_order_comes_from_seed_and_epoch(encoded: Encoded, tokenizer: Any) -> None:
     first, second = map(order_of, epochs(bucketed(encoded, tokenizer), 7))
     assert first != second
@@ -163,6 +264,34 @@ def test_static_shapes_are_whole_and_weigh_the_same(encoded: Encoded, tokenizer:
     np.testing.assert_allclose(losses(True), losses(False), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("batch_size", "real"), [(8, 5), (64, 53), (53, 53), (52, 1)])
+def test_the_copies_of_static_shapes_weigh_nothing(
+    encoded: Encoded, tokenizer: Any, batch_size: int, real: int
+) -> None:
+    steps = batches.steps_per_epoch(len(encoded), batch_size)
+    losses = np.random.default_rng(0).random(len(encoded))  # of each row, whatever the model
+    (epoch,) = epochs(bucketed(encoded, tokenizer, batch_size=batch_size, static_shapes=True), steps, 1)
+    seen: list[int] = []
+    sizes = []
+    for inputs, rows, weights in epoch:
+        assert {values.shape for values in inputs.values()} == {(batch_size, inputs["input_ids"].shape[1])}
+        assert rows.shape == weights.shape == (batch_size,)
+        chosen = rows[weights > 0]
+        seen.extend(chosen.tolist())
+        sizes.append(len(chosen))
+        assert set(rows[weights == 0]) <= {chosen[-1]}
+        assert weights.sum() == pytest.approx(batch_size)
+        assert (weights * losses[rows]).mean() == pytest.approx(losses[chosen].mean())
+    assert sorted(seen) == list(range(len(encoded)))
+    assert sorted(sizes) == [real] + [batch_size] * (steps - 1)
+
+
+def test_static_shapes_are_known_before_the_first_batch(encoded: Encoded, tokenizer: Any) -> None:
+    inputs, labels, weights = bucketed(encoded, tokenizer, static_shapes=True).element_spec
+    assert labels.shape == weights.shape == (8,)
+    assert {spec.shape[0] for spec in inputs.values()} == {8}
+
+
 # --- padded -----------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +309,20 @@ def test_padded_has_every_row_once_and_repeats_by_the_global_seed(encoded: Encod
     assert sorted(first) == sorted(second) == list(range(len(encoded)))
     assert first != second
     assert two_epochs() == [first, second]
+
+
+def test_padded_differs_between_seeds_and_keeps_the_order_unasked(encoded: Encoded, tokenizer: Any) -> None:
+    orders = []
+    for seed in (5, 6):
+        keras.utils.set_random_seed(seed)
+        orders.append(order_of(list(padded(encoded, tokenizer).as_numpy_iterator())))
+    assert orders[0] != orders[1]
+    plain = batches.padded(encoded, labels_of(encoded), batch_size=8, tokenizer=tokenizer, shuffle=False)
+    taken = list(plain.as_numpy_iterator())
+    assert order_of(taken) == list(range(len(encoded)))
+    assert [len(batch[1]) for batch in taken] == [8] * 6 + [5]
+    for inputs, rows in taken:
+        assert inputs["input_ids"].shape[1] == encoded.lengths[rows].max()
 
 
 def test_padded_to_max_length(encoded: Encoded, tokenizer: Any) -> None:
@@ -201,6 +344,18 @@ def test_both_ways_give_the_same_loss_on_the_same_rows(encoded: Encoded, tokeniz
     assert heads.mean_cross_entropy(by_buckets, labels) == pytest.approx(heads.mean_cross_entropy(by_padding, labels))
 
 
+def test_as_dataset_has_the_rows_as_they_are(pairs: Encoded) -> None:
+    dataset = batches.as_dataset(pairs, labels_of(pairs))
+    assert dataset.column_names == ["input_ids", "attention_mask", "token_type_ids", "labels"]
+    assert len(dataset) == len(pairs)
+    for row, found in enumerate(dataset):
+        assert found["input_ids"] == rows_of(pairs, row)
+        assert found["attention_mask"] == [1] * int(pairs.lengths[row])
+        assert len(found["token_type_ids"]) == int(pairs.lengths[row])
+        assert found["labels"] == row
+    assert "labels" not in batches.as_dataset(pairs).column_names
+
+
 # --- prediction -------------------------------------------------------------------------------------------------------
 
 
@@ -214,3 +369,28 @@ def test_predictions_come_in_the_rows_order(
     together = heads.logits_of(model, dataset, order)
     alone = [model({"input_ids": tf.constant([rows_of(encoded, row)])}).logits[0] for row in range(0, 53, 10)]
     np.testing.assert_allclose(together[::10], alone, atol=1e-5)
+
+
+def test_prediction_pads_little_and_says_how_many_batches(encoded: Encoded, tokenizer: Any) -> None:
+    dataset, order = batches.for_prediction(encoded, batch_size=8, tokenizer=tokenizer, max_length=40)
+    assert sorted(order) == list(range(len(encoded)))
+    assert int(dataset.cardinality()) == 7
+    shapes = [batch["input_ids"].shape for batch in dataset.as_numpy_iterator()]
+    longest = [encoded.lengths[order[start : start + 8]].max() for start in range(0, 53, 8)]
+    assert shapes == [(size, min(-(-most // 8) * 8, 40)) for size, most in zip([8] * 6 + [5], longest, strict=True)]
+    assert shapes == sorted(shapes, key=lambda shape: shape[1])
+
+
+def test_prediction_never_pads_beyond_the_models_positions(tokenizer: Any) -> None:
+    encoded = encode([["good " * 60]], tokenizer, max_length=61)
+    (batch,) = batches.for_prediction(encoded, batch_size=8, tokenizer=tokenizer, max_length=61)[0].as_numpy_iterator()
+    assert batch["input_ids"].shape == (1, 61)
+
+
+def test_pairs_are_predicted_alike_one_by_one(pairs: Encoded, tokenizer: Any, model: keras.Model) -> None:
+    together = heads.logits_of(model, *batches.for_prediction(pairs, batch_size=8, tokenizer=tokenizer, max_length=40))
+    for row in range(len(pairs)):
+        part = slice(pairs.offsets[row], pairs.offsets[row + 1])
+        inputs = {"input_ids": pairs.input_ids[part], "token_type_ids": pairs.token_type_ids[part]}
+        alone = model({name: tf.constant(values[None]) for name, values in inputs.items()}).logits[0]
+        np.testing.assert_allclose(together[row], alone, atol=1e-5)

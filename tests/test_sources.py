@@ -14,8 +14,9 @@ from typing import Any
 import numpy
 import pytest
 
-from tfft.data import checks, sources
-from tfft.data.sources import LabelMap, Rows, Splits
+from tfft.data import checks, files, hub_sets, memory
+from tfft.data.labels import LabelMap, encode_labels, settle_labels
+from tfft.data.rows import Rows, Splits, sample, split_stratified
 from tfft.errors import DataError, HubError
 
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
@@ -23,7 +24,7 @@ ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 
 def read(path: pathlib.Path, **changes: Any) -> tuple[Rows, list[str]]:
     wanted: dict[str, Any] = {"text_columns": ["text"], "label_column": "label"}
-    return sources.read_file(path, **{**wanted, **changes})
+    return files.read_file(path, **{**wanted, **changes})
 
 
 def rows_of(labels: list[Any] | None, texts: list[str] | None = None, **changes: Any) -> Rows:
@@ -178,7 +179,7 @@ def test_large_files_are_read_quickly(tmp_path: pathlib.Path) -> None:
     path = write(tmp_path / "a.tsv", {"text": [f"some words and number {at}" for at in range(67_000)], "label": labels})
     began = time.process_time()
     rows, _ = read(path)
-    sources.encode_labels(rows, sources.settle_labels(rows))
+    encode_labels(rows, settle_labels(rows))
     assert time.process_time() - began < 2
 
 
@@ -361,7 +362,7 @@ PYTHON_FORMS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("form", PYTHON_FORMS)
 def test_python_objects(form: str) -> None:
-    rows, notes = sources.from_python(
+    rows, notes = memory.from_python(
         PYTHON_FORMS[form](), text_columns=["text"], label_column="label", source="train rows given"
     )
     assert rows.texts == (["a", "b", "c"],)
@@ -391,7 +392,7 @@ def test_python_objects(form: str) -> None:
 )
 def test_python_objects_that_cannot_be_used(make: Callable[[], Any], expected: str) -> None:
     with pytest.raises(DataError, match=re.escape(expected)):
-        sources.from_python(make(), text_columns=["text"], label_column="label", source="train rows given")
+        memory.from_python(make(), text_columns=["text"], label_column="label", source="train rows given")
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------
@@ -415,7 +416,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def read_hub(**changes: Any) -> Splits:
     wanted: dict[str, Any] = {"text_columns": ["text"], "label_column": "label"}
-    return sources.read_hub("nyu-mll/glue", "mrpc", **{**wanted, **changes})
+    return hub_sets.read_hub("nyu-mll/glue", "mrpc", **{**wanted, **changes})
 
 
 def hub_split(count: int, label: int | None = None) -> Any:
@@ -456,7 +457,7 @@ def test_a_sample_of_the_hubs_rows_is_that_of_the_same_rows_from_elsewhere(hub: 
     hub({"train": hub_split(50), "validation": hub_split(40), "test": hub_split(30)})
     whole = read_hub().train
     splits = read_hub(max_train_samples=7, max_eval_samples=5, seed=3)
-    assert splits.train == sources.sample(whole, 7, 3)
+    assert splits.train == sample(whole, 7, 3)
     assert splits.train.texts[0] == [f"text {number}" for number in splits.train.numbers]
     assert (len(splits.validation or ()), len(splits.test or ())) == (5, 5)
 
@@ -534,10 +535,10 @@ def test_other_failures_keep_their_traceback(hub: Callable[..., None]) -> None:
 )
 def test_the_label_map(labels: list[Any], class_names: tuple[str, ...] | None, expected: LabelMap) -> None:
     rows = rows_of(labels, class_names=class_names)
-    label_map = sources.settle_labels(rows)
+    label_map = settle_labels(rows)
     assert label_map == expected
     assert [type(value) for value in label_map.values] == [type(value) for value in expected.values]
-    ids = sources.encode_labels(rows, label_map)
+    ids = encode_labels(rows, label_map)
     assert ids.dtype == numpy.int32
     assert [label_map.values[id_] for id_ in ids] == labels
 
@@ -556,12 +557,12 @@ def test_the_label_map(labels: list[Any], class_names: tuple[str, ...] | None, e
 )
 def test_labels_that_are_no_classes(rows: Rows, expected: str) -> None:
     with pytest.raises(DataError, match=expected):
-        sources.settle_labels(rows)
+        settle_labels(rows)
 
 
 def test_many_classes_with_several_rows_each_are_not_free_text() -> None:
     rows = rows_of([f"class {number % 1100}" for number in range(3300)])
-    assert len(sources.settle_labels(rows)) == 1100
+    assert len(settle_labels(rows)) == 1100
 
 
 @pytest.mark.parametrize(
@@ -577,7 +578,7 @@ def test_many_classes_with_several_rows_each_are_not_free_text() -> None:
 def test_a_label_that_training_never_saw(labels: list[Any] | None, values: tuple[Any, ...], expected: str) -> None:
     rows = rows_of(labels, None if labels else ["a"])
     with pytest.raises(DataError, match=expected):
-        sources.encode_labels(rows, LabelMap(tuple(map(str, values)), values))
+        encode_labels(rows, LabelMap(tuple(map(str, values)), values))
 
 
 def test_rows_whose_class_names_are_in_another_order_are_matched_by_name() -> None:
@@ -585,12 +586,12 @@ def test_rows_whose_class_names_are_in_another_order_are_matched_by_name() -> No
     same = rows_of([0, 1], class_names=("bad", "good"))
     turned = rows_of([0, 1], class_names=("good", "bad"))
     other = rows_of([0, 2], class_names=("good", "bad", "unsure"))
-    assert sources.encode_labels(same, label_map).tolist() == [0, 1]
-    assert sources.encode_labels(turned, label_map).tolist() == [1, 0]
+    assert encode_labels(same, label_map).tolist() == [0, 1]
+    assert encode_labels(turned, label_map).tolist() == [1, 0]
     with pytest.raises(DataError, match=r"row 2: the label 2 \(unsure\) .* 0 \(bad\), 1 \(good\)"):
-        sources.encode_labels(other, label_map)
+        encode_labels(other, label_map)
     unnamed = LabelMap(("0", "1"), (0, 1))
-    assert sources.encode_labels(turned, unnamed).tolist() == [0, 1]
+    assert encode_labels(turned, unnamed).tolist() == [0, 1]
 
 
 # --- choosing rows ----------------------------------------------------------------------------------------------------
@@ -598,43 +599,43 @@ def test_rows_whose_class_names_are_in_another_order_are_matched_by_name() -> No
 
 def test_a_sample_is_repeatable_and_keeps_row_numbers() -> None:
     rows = rows_of(list(range(100)))
-    chosen = sources.sample(rows, 10, seed=4)
-    assert chosen == sources.sample(rows, 10, seed=4)
-    assert chosen.numbers != sources.sample(rows, 10, seed=5).numbers
+    chosen = sample(rows, 10, seed=4)
+    assert chosen == sample(rows, 10, seed=4)
+    assert chosen.numbers != sample(rows, 10, seed=5).numbers
     assert len(set(chosen.numbers)) == 10
     assert chosen.labels == [number - 1 for number in chosen.numbers]
-    assert sources.sample(rows, 5, seed=4).numbers == chosen.numbers[:5]
-    assert sorted(sources.sample(rows, 1000, seed=4).numbers) == rows.numbers
+    assert sample(rows, 5, seed=4).numbers == chosen.numbers[:5]
+    assert sorted(sample(rows, 1000, seed=4).numbers) == rows.numbers
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.1, 0.25, 0.5, 0.99])
 def test_a_stratified_split(fraction: float) -> None:
     rows = rows_of([0] * 60 + ["many"] * 37 + ["two"] * 2 + ["single"])
-    train, validation = sources.split_stratified(rows, fraction, seed=1)
+    train, validation = split_stratified(rows, fraction, seed=1)
     assert sorted(train.numbers + validation.numbers) == rows.numbers
     assert train.numbers == sorted(train.numbers)
     assert validation.numbers == sorted(validation.numbers)
     assert set(train.labels or ()) == {0, "many", "two", "single"}
     assert set(validation.labels or ()) == {0, "many", "two"}
     assert abs((validation.labels or []).count(0) - 60 * fraction) <= 1
-    assert (train, validation) == sources.split_stratified(rows, fraction, seed=1)
+    assert (train, validation) == split_stratified(rows, fraction, seed=1)
 
 
 def test_the_size_of_a_split_is_the_fraction_rounded_down() -> None:
-    assert len(sources.split_stratified(rows_of([0, 1] * 50), 0.29, seed=0)[1]) == 29
-    assert len(sources.split_stratified(rows_of([0] * 994 + [1] * 1005), 0.25, seed=0)[1]) == 499
-    assert len(sources.split_stratified(rows_of(None, ["a"] * 10), 0.2, seed=0)[1]) == 2
+    assert len(split_stratified(rows_of([0, 1] * 50), 0.29, seed=0)[1]) == 29
+    assert len(split_stratified(rows_of([0] * 994 + [1] * 1005), 0.25, seed=0)[1]) == 499
+    assert len(split_stratified(rows_of(None, ["a"] * 10), 0.2, seed=0)[1]) == 2
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.5, 2.0, float("nan")])
 def test_a_fraction_that_is_none(fraction: float) -> None:
     with pytest.raises(DataError, match=r"data\.validation_split=.*between 0 and 1"):
-        sources.split_stratified(rows_of([0, 1] * 5), fraction, seed=0)
+        split_stratified(rows_of([0, 1] * 5), fraction, seed=0)
 
 
 def test_a_split_that_would_leave_nothing() -> None:
     with pytest.raises(DataError, match="leaves no row of x for validation"):
-        sources.split_stratified(rows_of([0, 1, 2]), 0.5, seed=0)
+        split_stratified(rows_of([0, 1, 2]), 0.5, seed=0)
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------

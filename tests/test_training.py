@@ -14,7 +14,7 @@ from tfft.backend import keras
 from tfft.console import Voice
 from tfft.data import Split
 from tfft.data.encode import encode
-from tfft.data.sources import Rows
+from tfft.data.rows import Rows
 from tfft.errors import RunError
 from tfft.models import checkpoint, load, save
 from tfft.recipe import DataSection, TrainingSection

@@ -34,6 +34,7 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._to_replace: frozenset[str] = frozenset()
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -53,7 +54,7 @@ class RunDirectory:
             raise RunError(f"output_dir: {there} is a file{above}; give a folder")
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             raise RunError(f"output_dir: {path} cannot be written (no permission for {there}); give another folder")
-        present = sorted(one.name for one in path.iterdir()) if path.is_dir() else []
+        present = sorted(os.listdir(path)) if there == path else []
         if holder := self._holder():
             raise RunError(
                 f"output_dir: {path} is in use by process {holder}; wait for it, or give another output_dir=…"
@@ -65,6 +66,7 @@ class RunDirectory:
         if present and not overwrite:
             what = "holds a finished run" if self.is_finished else f"holds an unfinished run{self._kept()}"
             raise RunError(f"output_dir: {path} {what}; give another output_dir=…, or --overwrite to replace it")
+        self._to_replace = frozenset(present)
 
     def _kept(self) -> str:
         folders = [name for name in ("best", "last") if (self / "checkpoint" / name).is_dir()]
@@ -98,6 +100,9 @@ class RunDirectory:
         except OSError as error:
             raise self._disk_error(error) from None
         try:
+            # Minutes may lie between `check` and this.
+            if {*ENTRIES} & {*os.listdir(self.path)} - {LOCK} - self._to_replace:
+                raise RunError(f"output_dir: {self.path} was written to by another run; give another output_dir=…")
             self._empty()
             yield self
         except OSError as error:
@@ -105,7 +110,8 @@ class RunDirectory:
                 raise self._disk_error(error) from None
             raise
         finally:
-            (self / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self / LOCK).unlink()
 
     def _take_lock(self) -> None:
         if self._holder() is None:
@@ -179,7 +185,7 @@ class RunDirectory:
         """A CSV file (RFC 4180, UTF-8), whole or not at all."""
         with self.whole_file(name) as file:
             writer = csv.writer(file, lineterminator="\n")
-            # Before Python 3.13 a lone carriage return is not quoted, and readers take it for the end of the row.
+            # By itself the writer leaves a lone carriage return unquoted, and readers take it for the end of the row.
             quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
             for row in (columns, *rows):
                 (quoting if any("\r" in str(cell) for cell in row) else writer).writerow(row)

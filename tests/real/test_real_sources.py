@@ -7,7 +7,8 @@ import pathlib
 
 import pytest
 
-from tfft.data.sources import read_file, settle_labels
+from tfft.data.files import read_file
+from tfft.data.labels import settle_labels
 from tfft.errors import DataError
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from tfft import hub, locations
-from tfft.data import checks, sources
+from tfft.data import checks, files, hub_sets, labels, memory
 from tfft.data.encode import Encoded, encode
-from tfft.data.sources import LabelMap, Rows, Splits
+from tfft.data.labels import LabelMap
+from tfft.data.rows import Rows, Splits, sample, split_stratified
 from tfft.recipe import DataSection
 
 __all__ = ["Encoded", "Given", "LabelMap", "Prepared", "Rows", "Split", "Splits", "encode_splits", "read"]
@@ -84,7 +85,7 @@ def read(section: DataSection, seed: int, given: Given | None = None) -> Splits:
         splits = _read_given(section, given)
     elif section.dataset_name is not None:
         hub.check_reachable(section.dataset_name, "data.dataset_name")
-        splits = sources.read_hub(
+        splits = hub_sets.read_hub(
             section.dataset_name,
             section.dataset_config_name,
             train_split_name=section.train_split_name,
@@ -103,7 +104,7 @@ def read(section: DataSection, seed: int, given: Given | None = None) -> Splits:
 
     train, validation = splits.train, splits.validation
     if validation is None and section.validation_split is not None:
-        train, validation = sources.split_stratified(train, section.validation_split, seed)
+        train, validation = split_stratified(train, section.validation_split, seed)
     return Splits(
         train=_sampled(train, section.max_train_samples, seed),
         validation=validation and _sampled(validation, section.max_eval_samples, seed),
@@ -113,7 +114,7 @@ def read(section: DataSection, seed: int, given: Given | None = None) -> Splits:
 
 
 def _sampled(rows: Rows, count: int | None, seed: int) -> Rows:
-    return rows if count is None or count >= len(rows) else sources.sample(rows, count, seed)
+    return rows if count is None or count >= len(rows) else sample(rows, count, seed)
 
 
 def _read_files(section: DataSection) -> Splits:
@@ -123,7 +124,7 @@ def _read_files(section: DataSection) -> Splits:
         path = getattr(section, name)
         if path is None:
             return None
-        rows, found = sources.read_file(
+        rows, found = files.read_file(
             locations.resolve(path, f"data.{name}"),
             text_columns=section.text_columns,
             label_column=section.label_column,
@@ -147,7 +148,7 @@ def _read_given(section: DataSection, given: Given) -> Splits:
         data = getattr(given, name)
         if data is None:
             return None
-        rows, found = sources.from_python(
+        rows, found = memory.from_python(
             data,
             text_columns=section.text_columns,
             label_column=section.label_column,
@@ -181,13 +182,13 @@ def encode_splits(
     Raises:
         DataError: there is one class only, or a label that the training split does not have.
     """
-    label_map = sources.settle_labels(splits.train)
-    labels = {
-        name: None if rows is None or rows.labels is None else sources.encode_labels(rows, label_map)
+    label_map = labels.settle_labels(splits.train)
+    class_ids = {
+        name: None if rows is None or rows.labels is None else labels.encode_labels(rows, label_map)
         for name, rows in _named(splits)
     }
     ready = {
-        name: Split(name, rows, encode(rows.texts, tokenizer, max_length, cache, advance), labels[name])
+        name: Split(name, rows, encode(rows.texts, tokenizer, max_length, cache, advance), class_ids[name])
         for name, rows in _named(splits)
         if rows is not None
     }

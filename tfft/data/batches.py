@@ -80,18 +80,14 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
 class _Rows:
     """Encoded rows as tensors, and the one operation on them: padded batches of chosen rows."""
 
-    def __init__(
-        self,
-        encoded: Encoded,
-        input_names: Sequence[str],
-        pad_token_id: int,
-        pad_type_id: int,
-        labels: np.ndarray | None,
-    ) -> None:
+    def __init__(self, encoded: Encoded, tokenizer: Any, labels: np.ndarray | None) -> None:
+        input_names = tokenizer.model_input_names
         self.starts = tf.constant(encoded.offsets[:-1])
         self.lengths = tf.constant(encoded.lengths)
         self.columns = {"input_ids": tf.constant(encoded.input_ids)}
-        self.padding = {"input_ids": pad_token_id, "token_type_ids": pad_type_id}
+        self.padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        # Models that read the last place, such as XLNet, must not find padding there.
+        self.pads_left = tokenizer.padding_side == "left"
         if "token_type_ids" in input_names and encoded.token_type_ids is not None:
             self.columns["token_type_ids"] = tf.constant(encoded.token_type_ids)
         self.needs_mask = "attention_mask" in input_names
@@ -99,9 +95,13 @@ class _Rows:
 
     def batch(self, rows: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
         """The inputs of `rows` (batch,), each (batch, width) int32."""
-        places = tf.range(tf.cast(width, tf.int64))[tf.newaxis, :]
-        real = places < tf.gather(self.lengths, rows)[:, tf.newaxis]  # (batch, width)
-        # Places past a row's end read token 0, which padding then covers: no index lies outside.
+        width = tf.cast(width, tf.int64)
+        lengths = tf.gather(self.lengths, rows)[:, tf.newaxis]
+        places = tf.range(width)[tf.newaxis, :]
+        if self.pads_left:
+            places -= width - lengths
+        real = tf.logical_and(places >= 0, places < lengths)  # (batch, width)
+        # Places outside a row read token 0, which padding then covers: no index lies outside.
         source = tf.where(real, tf.gather(self.starts, rows)[:, tf.newaxis] + places, 0)
         inputs = {
             name: tf.where(real, tf.gather(column, source), self.padding[name]) for name, column in self.columns.items()
@@ -142,7 +142,7 @@ def bucketed(
     Returns:
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch,) labels, (batch,) float32 weights).
     """
-    rows = _Rows(encoded, tokenizer.model_input_names, tokenizer.pad_token_id, tokenizer.pad_token_type_id, labels)
+    rows = _Rows(encoded, tokenizer, labels)
     count = len(encoded)
     steps = steps_per_epoch(count, batch_size)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
@@ -245,7 +245,7 @@ def for_prediction(
     Returns:
         The dataset of inputs, and `order` (rows,): row i of the output belongs to row `order[i]` of `encoded`.
     """
-    rows = _Rows(encoded, tokenizer.model_input_names, tokenizer.pad_token_id, tokenizer.pad_token_type_id, None)
+    rows = _Rows(encoded, tokenizer, None)
     lengths = encoded.lengths
     order = np.argsort(lengths, kind="stable")
     starts = np.arange(0, len(order), batch_size)

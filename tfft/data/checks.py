@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from tfft.data.sources import Rows, Splits
+from tfft.data.rows import Rows, Splits
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,10 @@ def fingerprint(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int)
     """A SHA-256 over everything that token ids depend on: the texts, the tokenizer, `max_length`."""
     digest = hashlib.sha256()
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = sorted(tokenizer.get_vocab().items()) if backend is None else json.loads(backend.to_str())
+    state: Any = sorted(tokenizer.get_vocab().items())
     if backend is not None:
-        # Left behind by the last call, whatever it encoded; every call sets both anew.
-        state.update(truncation=None, padding=None)
+        # Truncation and padding are left behind by the last call, whatever it encoded; every call sets both anew.
+        state = {**json.loads(backend.to_str()), "truncation": None, "padding": None}
     about = {
         "format": CACHE_FORMAT,
         "tokenizer": state,

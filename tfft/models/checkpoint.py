@@ -134,9 +134,13 @@ def _config(folder: Path, name: str) -> Any:
         raise ModelError(f"model.name_or_path: {name} holds no config.json, so its architecture is unknown")
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"model.name_or_path: the config.json of {name} cannot be used: {reason}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"model.name_or_path: the config.json of {name} cannot be used: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what `error` says, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -150,10 +154,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # the tokenizers library knows no other class for a file that it cannot read
         raise ModelError(
-            f"model.name_or_path: {checkpoint.name} has no tokenizer that can be loaded: {reason}"
+            f"model.name_or_path: {checkpoint.name} has no tokenizer that can be loaded: {_reason(error)}"
         ) from None
     check_match(tokenizer, checkpoint)
     return tokenizer

@@ -118,8 +118,11 @@ def read_tensors(paths: Iterable[Path]) -> dict[str, np.ndarray]:
 def _load_pytorch(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
     from transformers.modeling_tf_pytorch_utils import load_pytorch_state_dict_in_tf2_model
 
-    tensors = read_tensors(checkpoint.weights)
+    # As tensors of TensorFlow: of NumPy's arrays, Transformers cannot tell that a shape differs.
+    with tf.device("CPU"):
+        tensors = {name: tf.constant(value) for name, value in read_tensors(checkpoint.weights).items()}
     own_names = getattr(model, "tf_to_pt_weight_rename", None)
+    model._keys_to_ignore_on_load_unexpected = None  # the class's list hides heads of pretraining that are not used
     try:
         _, info = load_pytorch_state_dict_in_tf2_model(
             model,
@@ -173,10 +176,10 @@ def put_tensors(
 
 
 def _after_model_name(name: str) -> str:
-    """`tf_bert_for_sequence_classification/bert/…:0` or `tf_bert_model/bert/…` as `bert/…`."""
+    """`tf_bert_for_sequence_classification/bert/…:0` or `tfxlm_roberta_model/roberta/…` as `bert/…`, `roberta/…`."""
     name = name.removesuffix(":0")
     first, _, rest = name.partition("/")
-    return rest if first.startswith("tf_") and rest else name
+    return rest if first.startswith("tf") and rest else name
 
 
 def _read_h5(paths: Iterable[Path]) -> dict[str, np.ndarray]:
@@ -187,8 +190,9 @@ def _read_h5(paths: Iterable[Path]) -> dict[str, np.ndarray]:
     def collect(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
             # Keras puts each weight under its layer's group, and repeats the layer's name: bert/tf_bert…/bert/….
-            parts = name.removesuffix(":0").split("/")
-            tensors["/".join(parts[1:])] = np.asarray(item)
+            # Shards have neither the group nor the model's name.
+            group, _, rest = name.removesuffix(":0").partition("/")
+            tensors[rest if rest.startswith("tf") else f"{group}/{rest}"] = np.asarray(item)
 
     for path in paths:
         try:

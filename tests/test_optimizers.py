@@ -1,0 +1,156 @@
+"""Schedules at the steps that define them, and optimizers against Adam written out in NumPy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfft import optimizers
+from tfft.backend import keras, tf
+from tfft.optimizers.adamw import summed
+
+KINDS = ("polynomial", "linear", "cosine", "constant", "inverse_sqrt")
+
+
+def rate(schedule: optimizers.Schedule, step: int) -> float:
+    return float(schedule(step))
+
+
+# --- schedules --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("warmup_steps", [0, 1, 10])
+def test_warmup_rises_in_a_line_to_the_peak(kind: str, warmup_steps: int) -> None:
+    schedule = optimizers.make_schedule(kind, 2e-3, 100, warmup_steps=warmup_steps)
+    for step in range(warmup_steps):
+        assert rate(schedule, step) == pytest.approx(2e-3 * step / warmup_steps)
+    assert rate(schedule, warmup_steps) == pytest.approx(2e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "expected"),
+    [
+        # Ten steps of warmup, then (90 - step) / 80 is what is left of a straight line.
+        ("polynomial", {}, {30: 0.75, 60: 0.375, 90: 0.0, 200: 0.0}),
+        ("polynomial", {"end": 0.25}, {60: 0.25 + 0.75 * 0.375, 90: 0.25}),
+        ("polynomial", {"power": 2.0}, {60: 0.375**2, 90: 0.0}),
+        ("linear", {"end": 0.5}, {60: 0.5 + 0.5 * 0.375, 90: 0.5}),
+        ("cosine", {}, {30: 0.5 * (1 + math.cos(math.pi / 4)), 50: 0.5, 90: 0.0}),
+        ("constant", {}, {11: 1.0, 90: 1.0}),
+        ("inverse_sqrt", {}, {40: math.sqrt(10 / 40), 90: math.sqrt(10 / 90)}),
+    ],
+)
+def test_decay_by_hand(kind: str, more: dict[str, Any], expected: dict[int, float]) -> None:
+    schedule = optimizers.make_schedule(kind, 1.0, 90, warmup_steps=10, **more)
+    for step, value in expected.items():
+        assert rate(schedule, step) == pytest.approx(value, abs=1e-6), step
+
+
+def test_polynomial_is_keras_own_polynomial_decay() -> None:
+    theirs = keras.optimizers.schedules.PolynomialDecay(5e-5, 200, 1e-6, power=1.5)
+    ours = optimizers.make_schedule("polynomial", 5e-5, 200, end=1e-6, power=1.5)
+    for step in (0, 1, 77, 199, 200, 300):
+        assert rate(ours, step) == pytest.approx(float(theirs(step)), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_schedule_comes_back_from_its_configuration(kind: str) -> None:
+    schedule = optimizers.make_schedule(kind, 1e-3, 50, warmup_steps=5)
+    again = optimizers.Schedule.from_config(schedule.get_config())
+    assert [rate(again, step) for step in range(50)] == [rate(schedule, step) for step in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "steps", "total", "expected"),
+    [(None, None, 100, 0), (0.1, None, 101, 11), (0.0, None, 10, 0), (None, 7, 100, 7), (None, 70, 50, 50)],
+)
+def test_warmup_steps(ratio: float | None, steps: int | None, total: int, expected: int) -> None:
+    assert optimizers.warmup_steps_from(ratio, steps, total) == expected
+
+
+# --- optimizers -------------------------------------------------------------------------------------------------------
+
+SETTINGS = {"learning_rate": 0.01, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-7}
+
+
+def adam_in_numpy(weight: np.ndarray, gradients: list[np.ndarray], weight_decay: float) -> np.ndarray:
+    """Kingma & Ba 2015, algorithm 1 in its efficient order, with decay as in Loshchilov & Hutter 2019."""
+    rate, b1, b2, epsilon = SETTINGS.values()
+    weight, m, v = weight.astype(np.float64), 0.0, 0.0
+    for step, gradient in enumerate(gradients, 1):
+        weight = weight - rate * weight_decay * weight
+        m = b1 * m + (1 - b1) * gradient
+        v = b2 * v + (1 - b2) * gradient**2
+        weight = weight - rate * math.sqrt(1 - b2**step) / (1 - b1**step) * m / (np.sqrt(v) + epsilon)
+    return weight
+
+
+@pytest.mark.parametrize(("kind", "weight_decay"), [("adam", 0.0), ("adamw", 0.0), ("adamw", 0.3)])
+def test_updates_are_those_of_the_papers(kind: str, weight_decay: float) -> None:
+    generator = np.random.default_rng(0)
+    start = generator.normal(size=(3, 4)).astype(np.float32)
+    gradients = [generator.normal(size=(3, 4)).astype(np.float32) for _ in range(5)]
+    variable = tf.Variable(start, name="layer/kernel")
+    optimizer = optimizers.make(kind, weight_decay=weight_decay, **SETTINGS)
+    for gradient in gradients:
+        optimizer.apply_gradients([(tf.constant(gradient), variable)])
+    np.testing.assert_allclose(variable.numpy(), adam_in_numpy(start, gradients, weight_decay), rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "decays"),
+    [
+        ("bert/encoder/layer_._0/attention/self/query/kernel", True),
+        ("bert/embeddings/word_embeddings/weight", True),
+        ("bert/encoder/layer_._0/attention/self/query/bias", False),
+        ("bert/encoder/layer_._0/output/LayerNorm/gamma", False),
+        ("distilbert/transformer/layer_._0/sa_layer_norm/beta", False),
+        ("deberta/encoder/LayerNorm/weight", False),
+    ],
+)
+def test_decay_passes_by_biases_and_layer_norm(name: str, decays: bool) -> None:
+    variable = tf.Variable(tf.ones([2]), name=name)
+    optimizers.make("adamw", 0.1, weight_decay=0.5).apply_gradients([(tf.zeros([2]), variable)])
+    np.testing.assert_allclose(variable.numpy(), [0.95, 0.95] if decays else [1, 1], rtol=1e-6)
+
+
+def test_clipping_scales_all_gradients_by_their_joint_norm() -> None:
+    # Large epsilon: Adam's step is then in proportion to the gradient, and shows how far it was scaled down.
+    def moved(max_grad_norm: float | None) -> list[np.ndarray]:
+        variables = [tf.Variable([0.0, 0.0]), tf.Variable([0.0])]
+        optimizer = optimizers.make("adam", 1.0, epsilon=1e6, max_grad_norm=max_grad_norm)
+        optimizer.apply_gradients(zip([tf.constant([3.0, 0.0]), tf.constant([4.0])], variables, strict=True))
+        return [variable.numpy() for variable in variables]
+
+    for clipped, whole in zip(moved(1.0), moved(None), strict=True):
+        np.testing.assert_allclose(clipped, whole / 5, rtol=1e-5)
+    for clipped, whole in zip(moved(10.0), moved(None), strict=True):
+        np.testing.assert_array_equal(clipped, whole)
+
+
+def test_a_sparse_gradient_is_clipped_by_the_norm_of_its_sum() -> None:
+    # Row 1 has two parts, [3, 3] and [0, 1]. Their sum has norm 5; taken one by one they have sqrt(19).
+    parts = tf.IndexedSlices(tf.constant([[3.0, 3.0], [0.0, 1.0]]), tf.constant([1, 1]), tf.constant([3, 2]))
+    dense = tf.convert_to_tensor(parts)
+    np.testing.assert_array_equal(dense, [[0, 0], [3, 4], [0, 0]])
+    np.testing.assert_array_equal(tf.convert_to_tensor(summed(parts)), dense)
+    assert summed(dense) is dense
+    moved = []
+    for gradient in (parts, dense):
+        variable = tf.Variable(tf.zeros([3, 2]))
+        optimizers.make("adam", 1.0, epsilon=1e6, max_grad_norm=1.0).apply_gradients([(gradient, variable)])
+        moved.append(variable.numpy())
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_an_optimizer_comes_back_from_its_configuration(kind: str) -> None:
+    optimizer = optimizers.make(kind, optimizers.linear_decay(1e-3, 10, 2), max_grad_norm=1.0)
+    with keras.saving.custom_object_scope({"Schedule": optimizers.Schedule}):
+        again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(again) is type(optimizer)
+    assert again.get_config()["global_clipnorm"] == 1.0

@@ -1,0 +1,1 @@
+"""Being written by the helper for models, callbacks, hardware, plan and scoring."""
