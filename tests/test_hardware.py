@@ -1,1 +1,126 @@
-"""Being written by the helper for models, callbacks, hardware, plan and scoring."""
+"""Precision by a table of devices, seeds that repeat, and memory by the formula's own numbers."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from tfft import environment, hardware
+from tfft.backend import keras, tf
+from tfft.hardware import Device, Precision
+
+PLAIN = Device("cpu", "a processor")
+AMX = Device("cpu", "a processor", has_amx=True)
+AMPERE = Device("gpu", "A100", (8, 0))
+ADA = Device("gpu", "L4", (8, 9))
+TURING = Device("gpu", "T4", (7, 5))
+VOLTA = Device("gpu", "V100", (7, 0))
+PASCAL = Device("gpu", "P100", (6, 0))
+UNKNOWN = Device("gpu", "GPU")
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "reason"),
+    [
+        (PLAIN, "no", "the processor has no AMX"),
+        (AMX, "bf16", "the processor has AMX"),
+        (AMPERE, "bf16", "the GPU has bfloat16"),
+        (ADA, "bf16", "the GPU has bfloat16"),
+        (TURING, "fp16", "the GPU has float16"),
+        (VOLTA, "fp16", "the GPU has float16"),
+        (PASCAL, "no", "the GPU has no matrix units"),
+        (UNKNOWN, "no", "the GPU does not say"),
+    ],
+)
+def test_auto_takes_what_the_device_is_fast_at(device: Device, name: str, reason: str) -> None:
+    found = hardware.choose_precision("auto", device)
+    assert found.name == name
+    assert found.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("wanted", ["no", "bf16", "fp16"])
+@pytest.mark.parametrize("device", [PLAIN, AMX, AMPERE, PASCAL])
+def test_what_is_asked_for_is_taken(wanted: str, device: Device) -> None:
+    assert hardware.choose_precision(wanted, device) == Precision(wanted, "as asked")
+
+
+def test_every_precision_has_a_policy() -> None:
+    assert set(hardware.POLICIES) == {"no", "bf16", "fp16"}
+
+
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_this_machines_processor_is_found(has_amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(environment, "processor_flags", lambda: {"avx2", "amx_bf16"} if has_amx else {"avx2"})
+    monkeypatch.setattr(environment, "processor_name", lambda: "a processor")
+    assert hardware.find_device() == Device("cpu", "a processor", has_amx=has_amx)
+
+
+def test_a_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    details = {"device_name": "T4", "compute_capability": (7, 5)}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one", "other"])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details if gpu == "one" else {})
+    assert hardware.find_device() == Device("gpu", "T4", (7, 5))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {})
+    assert hardware.find_device() == Device("gpu", "GPU", None)
+
+
+@pytest.mark.parametrize(("name", "computes_in"), [("no", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
+def test_layers_compute_in_the_precision_and_keep_float32_weights(name: str, computes_in: str) -> None:
+    before = keras.mixed_precision.global_policy().name
+    with hardware.computing_in(Precision(name, "as asked")):
+        layer = keras.layers.Dense(2)
+    assert keras.mixed_precision.global_policy().name == before
+    assert layer(tf.ones([1, 3])).dtype == computes_in
+    assert layer.kernel.dtype == tf.float32
+
+
+def test_the_policy_is_as_before_after_an_error() -> None:
+    before = keras.mixed_precision.global_policy().name
+    with pytest.raises(ZeroDivisionError), hardware.computing_in(Precision("bf16", "as asked")):
+        assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+        raise ZeroDivisionError
+    assert keras.mixed_precision.global_policy().name == before
+
+
+def test_a_seed_repeats_every_kind_of_draw() -> None:
+    def draws(seed: int) -> list[float]:
+        hardware.set_seed(seed)
+        layer = keras.layers.Dense(1)
+        layer.build((None, 1))
+        return [random.random(), np.random.random(), float(tf.random.normal([])), float(layer.kernel[0, 0])]
+
+    first = draws(7)
+    assert draws(7) == first
+    assert all(a != b for a, b in zip(draws(8), first, strict=True))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_determinism_is_switched_on_where_it_is_asked_for(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It cannot be switched off again in a process: tests/commands runs it for real.
+    calls: list[str] = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: calls.append("on"))
+    hardware.set_seed(1, deterministic)
+    assert calls == ["on"] * deterministic
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        # 2 rows of 4 tokens, 8 wide, 1 head: 4 * 2 * 8 * (34 + 5 * 1 * 4 / 8) = 64 * 36.5 bytes a layer.
+        ({"layers": 1, "bytes_each": 2}, 2336),
+        ({"layers": 3, "bytes_each": 2}, 3 * 2336),
+        ({"layers": 3, "bytes_each": 4}, 6 * 2336),
+        # With 4 heads: 64 * (34 + 10).
+        ({"layers": 1, "bytes_each": 2, "heads": 4}, 2816),
+    ],
+)
+def test_activations_by_hand(sizes: dict[str, int], expected: int) -> None:
+    assert hardware.activation_bytes(**{"batch_size": 2, "length": 4, "hidden": 8, "heads": 1, **sizes}) == expected
+
+
+def test_a_training_step_holds_four_float32_values_a_parameter() -> None:
+    assert hardware.training_bytes(1000, 0) == 1000 * (4 + 4 + 4 + 4)
+    assert hardware.training_bytes(1000, 24) == 16024

@@ -66,11 +66,15 @@ def several(*puts: Put) -> Put:
     return put
 
 
-NOTHING: Put = lambda run: None  # noqa: E731
-IS_FREE = {
-    "nothing": NOTHING,
+def a_link(run: Path) -> None:
+    (run.parent / "other").mkdir()
+    run.symlink_to(run.parent / "other")
+
+
+IS_FREE: dict[str, Put] = {
+    "nothing": lambda run: None,
     "an empty folder": lambda run: run.mkdir(),
-    "a link to an empty folder": lambda run: ((run.parent / "other").mkdir(), run.symlink_to(run.parent / "other")),
+    "a link to an empty folder": a_link,
 }
 IS_A_RUN = {
     "finished": (a_file("metrics.json", "{}"), "holds a finished run;"),
@@ -264,7 +268,7 @@ def test_a_folder_left_by_a_process_that_was_killed(tmp_path: Path, other: subpr
     other.wait(60)
     run = RunDirectory(tmp_path / "run")
     assert (run / "run.lock").read_text() == str(other.pid)
-    with pytest.raises(RunError, match="holds an unfinished run; .*--overwrite"):
+    with pytest.raises(RunError, match=r"holds an unfinished run; .*--overwrite"):
         run.check(overwrite=False)
     run.check(overwrite=True)
     with run.open():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,28 @@ def test_nan_in_the_second_epoch_keeps_the_weights_of_the_first(kit: Kit, tiny_c
 def test_infinite_rate_is_named_in_the_first_epoch(kit: Kit) -> None:
     with pytest.raises(RunError, match=r"in epoch 1 at step \d+.*training\.learning_rate.*first epoch"):
         kit.train(learning_rate=1e38, max_grad_norm=None)
+
+
+def test_weights_that_an_epochs_last_step_spoilt_are_not_kept(kit: Kit) -> None:
+    """The loss of that step was still a number: only the validation loss shows it."""
+    losses = iter([0.5, float("nan")])
+    with pytest.raises(
+        RunError, match=r"validation loss became nan after .* epoch 2;.*The weights of epoch 1 are kept"
+    ):
+        kit.train(lambda: {"loss": next(losses)}, training.Best("val_loss", "min"), num_train_epochs=3.0)
+    kept = json.loads((kit.folder / "checkpoint" / "last" / "config.json").read_text())
+    assert kept["id2label"] == {"0": "0", "1": "1"}
+
+
+@pytest.mark.parametrize(
+    ("score", "columns"),
+    [
+        (None, ["epoch", "loss", "learning_rate"]),
+        (lambda: {"loss": 0.5, "f1": 0.25}, ["epoch", "loss", "val_loss", "val_f1", "learning_rate"]),
+    ],
+    ids=["without validation", "with validation"],
+)
+def test_history_has_its_columns_in_every_row(kit: Kit, score: Any, columns: list[str]) -> None:
+    trained, _ = kit.train(score)
+    assert [list(row) for row in trained.history] == [columns] * 2
+    assert all(type(row[name]) is float for row in trained.history for name in columns[1:])

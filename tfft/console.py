@@ -26,6 +26,10 @@ def silence_libraries() -> None:
         TF_CPP_MIN_LOG_LEVEL="3",
         TRANSFORMERS_VERBOSITY="error",
         TRANSFORMERS_NO_ADVISORY_WARNINGS="1",
+        # By variables, because these set their own log level when they are imported.
+        HF_HUB_VERBOSITY="error",
+        DATASETS_VERBOSITY="error",
+        EVALUATE_VERBOSITY="error",
         HF_HUB_DISABLE_PROGRESS_BARS="1",
         HF_DATASETS_DISABLE_PROGRESS_BARS="1",
         TOKENIZERS_PARALLELISM="true",

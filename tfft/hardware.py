@@ -54,7 +54,9 @@ def choose_precision(wanted: str, device: Device) -> Precision:
     """The precision for `runtime.mixed_precision`: as asked, or for `auto` by what the device computes fast."""
     if wanted != "auto":
         return Precision(wanted, "as asked")
-    if device.kind == "gpu" and device.compute_capability is not None:
+    if device.kind == "gpu":
+        if device.compute_capability is None:
+            return Precision("no", "the GPU does not say which 16-bit types it is fast at")
         if device.compute_capability >= _BF16_CAPABILITY:
             return Precision("bf16", "the GPU has bfloat16 matrix units")
         if device.compute_capability >= _FP16_CAPABILITY:

@@ -11,8 +11,6 @@ YAML is read as YAML 1.2 reads it: `3e-5` is a number, `no` and `on` are text. T
 from __future__ import annotations
 
 import functools
-import numbers
-import operator
 import os
 import re
 import sys
@@ -119,7 +117,7 @@ class TrainingSection(_Section):
     """How the model is trained, scored and chosen."""
 
     num_train_epochs: float = Field(
-        default=3.0, gt=0, le=1e6, description="Passes over the training rows; may be a fraction."
+        default=3.0, gt=0, le=1_000_000, description="Passes over the training rows; may be a fraction."
     )
     max_steps: _Count | None = Field(default=None, description="Optimizer steps in all; outranks num_train_epochs.")
     learning_rate: float = Field(
@@ -362,12 +360,12 @@ def locate(text: str, folder: Path = Path()) -> Path:
     """
     if text in names():
         return locations.shipped_recipes() / f"{text}.yaml"
-    path = folder / Path(text).expanduser()
+    path = folder / os.path.expanduser(text)
     if text.endswith((".yaml", ".yml")) or "/" in text or os.sep in text or (text and path.exists()):
         return path
     raise RecipeError(
         f"no recipe is called {_shown(text)}; expected one of {', '.join(names())}, or the path of a .yaml file"
-        + _question(nearest(text, names()))
+        + _question(nearest(text.lower(), names()))
     )
 
 
@@ -395,7 +393,7 @@ def json_schema() -> dict[str, Any]:
 def _read(path: Path | None, source: str) -> str:
     try:
         if path is None:
-            content = sys.stdin.buffer.read(LARGEST_FILE + 1)
+            content = b"" if sys.stdin is None else sys.stdin.buffer.read(LARGEST_FILE + 1)  # None: it is closed
         else:
             with path.open("rb") as file:
                 content = file.read(LARGEST_FILE + 1)
@@ -404,7 +402,7 @@ def _read(path: Path | None, source: str) -> str:
         beside = [one.name for one in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise RecipeError(
             f"{source}: no such file; expected a recipe in YAML, or one of {', '.join(names())}"
-            + _question(nearest(path.name, beside))
+            + _question(nearest(path.name, [*beside, *names()]))
         ) from None
     except IsADirectoryError:
         raise RecipeError(f"{source}: is a folder; expected a recipe's file") from None
@@ -520,9 +518,8 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         raise RecipeError(f"{place}: is not YAML that can be read: {said}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise RecipeError(
-            f"{_Place(source, line)}: holds a control character ({error.character!r}); expected text"
-        ) from None
+        place = _Place(source, line)
+        raise RecipeError(f"{place}: holds the control character U+{error.character:04X}; expected text") from None
     except RecursionError:
         raise RecipeError(f"{source}: is nested too deeply; expected sections of keys and values") from None
     finally:
@@ -544,22 +541,27 @@ def _parse(text: str, source: str, problems: list[_Problem]) -> _Given:
 
 def _node_tree(node: yaml.Node, source: str, path: tuple[str, ...], problems: list[_Problem]) -> _Given:
     if not isinstance(node, yaml.MappingNode):
-        return _Given(_node_value(node), _Place(source, node.start_mark.line + 1))
+        return _Given(_node_value(node), _node_place(node, source))
     found: dict[str, _Given] = {}
     for key_node, value_node in node.value:
-        place = _Place(source, key_node.start_mark.line + 1)
+        place = _node_place(key_node, source)
         if not isinstance(key_node, yaml.ScalarNode):
             problems.append(_Problem(place, _dotted(path), "got a list or mapping as a key; expected a word"))
             continue
         key = key_node.value
         if key in found:
             first = found[key].place.line
-            text = f"given twice, first in line {first}; expected once: keep one of the two"
+            where = "" if first is None else f", first in line {first}"
+            text = f"given twice{where}; expected once: keep one of the two"
             problems.append(_Problem(place, _dotted((*path, key)), text))
             continue
         # A key's place is its own line, also where its value begins below.
         found[key] = _Given(_node_tree(value_node, source, (*path, key), problems).value, place)
-    return _Given(found, _Place(source, node.start_mark.line + 1))
+    return _Given(found, _node_place(node, source))
+
+
+def _node_place(node: yaml.Node, source: str) -> _Place:
+    return _Place(source, None if source == COMMAND_LINE else node.start_mark.line + 1)
 
 
 def _node_value(node: yaml.Node) -> Any:
@@ -567,7 +569,7 @@ def _node_value(node: yaml.Node) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_node_value(one) for one in node.value]
     if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _node_value(value) for key, value in node.value}
+        return {str(_node_value(key)): _node_value(value) for key, value in node.value}
     assert isinstance(node, yaml.ScalarNode)
     return _scalar(node.value) if node.style is None else node.value
 
@@ -586,15 +588,11 @@ def _from_python(value: Any, place: _Place, path: tuple[str, ...], problems: lis
 
 
 def _plain_python(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # NumPy's numbers, booleans and arrays
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return [_plain_python(one) for one in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, numbers.Integral):
-        return operator.index(value)
-    return float(value) if isinstance(value, numbers.Real) else value
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 # --- Layers -----------------------------------------------------------------------------------------------------------
@@ -623,16 +621,16 @@ def _with_extended(tree: _Given, folder: Path, above: list[Path], problems: list
         chain = [*above, path]
         if any(os.path.realpath(path) == os.path.realpath(one) for one in above):
             raise RecipeError(f"goes in a circle: {' -> '.join(map(str, chain))}; end it somewhere")
-        content = _read(path, str(path))
+        tree = _parse(_read(path, str(path)), str(path), problems)
     except RecipeError as error:
-        raise RecipeError(str(_Problem(extends.place, "extends", f"got {_shown(text)}; {error}"))) from None
-    below = _with_extended(_parse(content, str(path), problems), path.parent, chain, problems)
-    return [*below, this]
+        problems.append(_Problem(extends.place, "extends", f"got {_shown(text)}; {error}"))
+        return [this]
+    return [*_with_extended(tree, path.parent, chain, problems), this]
 
 
 def _at_layer(given: _Given, layer: int) -> _Given:
     value = given.value
-    if isinstance(value, dict) and all(isinstance(one, _Given) for one in value.values()):
+    if _is_tree(given):
         value = {key: _at_layer(one, layer) for key, one in value.items()}
     return _Given(value, given.place._replace(layer=layer))
 
@@ -683,8 +681,12 @@ def _overridden(
 
 
 def _override_value(raw: str, place: _Place, path: tuple[str, ...], problems: list[_Problem]) -> _Given | None:
-    """The value behind `KEY=`. Only lists, mappings and quoted text are read as YAML: a column may be called `#1 x`."""
+    """The value behind `KEY=`. YAML's own signs mean nothing in plain text, nor in a plain list of it: a column may be
+    called `#1 x`. What has quotes or is nested is YAML."""
     text = raw.strip()
+    if re.fullmatch(r"\[[^][{}'\"]*\]", text):
+        parts = [part.strip() for part in text[1:-1].split(",")]
+        return _Given([_scalar(part) for part in (parts if parts[-1] else parts[:-1])], place)
     if not text.startswith(("[", "{", '"', "'")):
         return _Given(_scalar(text), place)
     try:
@@ -696,13 +698,7 @@ def _override_value(raw: str, place: _Place, path: tuple[str, ...], problems: li
         )
         return None
     assert node is not None
-    return _replaced_place(_node_tree(node, COMMAND_LINE, path, problems), place)
-
-
-def _replaced_place(given: _Given, place: _Place) -> _Given:
-    if not _is_tree(given):
-        return _Given(given.value, place)
-    return _Given({key: _replaced_place(one, place) for key, one in given.value.items()}, place)
+    return _at_layer(_node_tree(node, COMMAND_LINE, path, problems), place.layer)
 
 
 def _removed(root: dict[str, _Given], key: str, place: _Place, problems: list[_Problem]) -> dict[str, _Given]:
@@ -711,8 +707,7 @@ def _removed(root: dict[str, _Given], key: str, place: _Place, problems: list[_P
     if key not in (*present, *sections):
         text = "no such key in this recipe, so it cannot be removed; expected one that is there"
         meant = suggestion(key)
-        close = meant if meant in present else nearest(key, present if "." in key else [*present, *sections])
-        problems.append(_Problem(place, f"~{key}", text + _question(close)))
+        problems.append(_Problem(place, f"~{key}", text + _question(meant if meant in (*present, *sections) else None)))
         return root
     section, _, rest = key.partition(".")
     if not rest:
@@ -758,7 +753,7 @@ def _resolve(
     """One recipe of all layers, or one error of all problems."""
     root: dict[str, _Given] = {}
     for index, layer in enumerate(layers):
-        root = _merged(root, _at_layer(layer, index).value)
+        root = _without_older_source(_merged(root, _at_layer(layer, index).value))
     root = _without_older_source(_overridden(root, overrides, len(layers), problems))
     top = layers[-1].place._replace(line=None, layer=len(layers) - 1)
 
@@ -772,17 +767,17 @@ def _resolve(
     def note(key: str, text: str) -> None:
         problems.append(_Problem(_place_of(key, root, top), key, text))
 
-    recipe, wrong = _validated(plain, note)
+    # Where a recipe that is extended cannot be read, nothing is known of what is missing or contradicts it.
+    is_whole = all(one.key != "extends" for one in problems)
+    recipe, wrong = _validated(plain, note, is_whole)
     values = _values(recipe) if recipe is not None else _values_that_hold(plain, wrong)
-    for check in _CHECKS:
+    checks = _CHECKS if rows_given else (*_CHECKS, _check_source)
+    for check in checks if is_whole else ():
         try:
             for key, text in check(values):
                 note(key, text)
         except KeyError:  # a check that needs a value which is itself wrong has nothing to say yet
             continue
-    if not rows_given:
-        for key, text in _source_problems(values):
-            note(key, text)
     if problems or recipe is None:
         order = sorted(problems, key=lambda one: (one.place.layer, one.place.source, one.place.line or 0))
         raise RecipeError("\n".join(dict.fromkeys(map(str, order))))
@@ -795,6 +790,8 @@ def _plain(given: _Given) -> Any:
 
 def _place_of(key: str, root: Mapping[str, _Given], top: _Place) -> _Place:
     """Where a dotted key was given; else where its section was; else the recipe as a whole."""
+    if key in root:  # also one that has a dot in it
+        return root[key].place
     place, tree = top, root
     for part in key.split("[")[0].split("."):
         given = tree.get(part)
@@ -807,8 +804,10 @@ def _place_of(key: str, root: Mapping[str, _Given], top: _Place) -> _Place:
     return place
 
 
-def _validated(plain: Mapping[str, Any], note: Callable[[str, str], None]) -> tuple[Recipe | None, set[str]]:
-    """The recipe, or None and the keys that are wrong, each of them noted."""
+def _validated(
+    plain: Mapping[str, Any], note: Callable[[str, str], None], is_whole: bool
+) -> tuple[Recipe | None, set[str]]:
+    """The recipe, or None and the keys that are wrong; each is noted, what is missing only in a whole recipe."""
     try:
         return Recipe.model_validate(plain), set()
     except ValidationError as error:
@@ -816,8 +815,12 @@ def _validated(plain: Mapping[str, Any], note: Callable[[str, str], None]) -> tu
         for one in error.errors(include_url=False, include_context=False):
             path = one["loc"]
             name = ".".join(map(str, path[:2])) if path[0] in SECTIONS else str(path[0])
+            indices = path[len(name.split(".")) :]
+            # Of a list, one of whose items is wrong, pydantic also says that it is too short without that item.
+            is_echo = one["type"] == "too_short" and name in wrong
             wrong.add(name)
-            note(name + "".join(f"[{index}]" for index in path[len(name.split(".")) :]), _said(one, name))
+            if not is_echo and (is_whole or one["type"] != "missing"):
+                note(name + "".join(f"[{index}]" for index in indices), _said(one, name))
         return None, wrong
 
 
@@ -827,15 +830,21 @@ def _said(error: Any, name: str) -> str:
     if kind == "extra_forbidden":
         return _unknown_key(name, value)
     schema = _schema_of(name)
+    # The alternative to null, if it is one; of a list the items, if one of them is meant.
+    inner = schema.get("anyOf", [schema])[0]
+    if len(error["loc"]) > len(name.split(".")):
+        schema = inner = inner["items"]
     expected = _expectation(schema)
     if kind == "missing":
         return f"missing; expected {expected}: {schema['description']}"
+    if kind == "finite_number":
+        expected = f"finite, {expected}"
     if kind == "string_type" and isinstance(value, bool | int | float):
-        expected += ", so put it in quotes"
-    choices = schema.get("enum", [])
-    return f"got {_shown(value)}; expected {expected}" + _question(
-        nearest(value, choices) if isinstance(value, str) else None
-    )
+        expected += f""", so put it in quotes: '{_shown(value)}', or "'{_shown(value)}'" in a shell"""
+    close = nearest(value, inner.get("enum", [])) if isinstance(value, str) else None
+    if isinstance(value, str) and inner.get("type") == "array":
+        close = _shown([value])
+    return f"got {_shown(value)}; expected {expected}" + _question(close)
 
 
 def _unknown_key(name: str, value: Any) -> str:
@@ -895,13 +904,7 @@ def _expectation(schema: Mapping[str, Any]) -> str:
         return f"one of {', '.join(choices)}" if len(choices) > 1 else str(choices[0])
     kind = schema["type"]
     if kind in ("number", "integer"):
-        words = {
-            "exclusiveMinimum": "above",
-            "minimum": "of at least",
-            "exclusiveMaximum": "below",
-            "maximum": "of at most",
-        }
-        ranges = [f"{word} {_shown(schema[key])}" for key, word in words.items() if key in schema]
+        ranges = [f"{word} {_shown(schema[key])}" for key, word in _RANGE_WORDS.items() if key in schema]
         return f"a {'whole ' if kind == 'integer' else ''}number {' and '.join(ranges)}".rstrip()
     if kind == "array":
         limits = f"{schema['minItems']} or {schema['maxItems']} " if "maxItems" in schema else ""
@@ -960,7 +963,7 @@ def _check_schedule(values: _Values) -> _Found:
     kind = values["training.lr_scheduler_type"]
     for name, kinds in (("end_learning_rate", ("polynomial", "linear")), ("lr_power", ("polynomial",))):
         if values[f"training.{name}"] is not None and kind not in kinds:
-            expected = f"null, since training.lr_scheduler_type is {kind}: only {' and '.join(kinds)} have it"
+            expected = f"null, since training.lr_scheduler_type is {kind}: it is for {' and '.join(kinds)} only"
             yield _got(values, f"training.{name}", expected)
 
 
@@ -1075,12 +1078,26 @@ def _check_file_endings(values: _Values) -> _Found:
 
 def _check_encoding(values: _Values) -> _Found:
     try:
-        b"".decode(values["data.encoding"].removesuffix(":replace"))
+        "a".encode(values["data.encoding"].removesuffix(":replace"))  # Python does not look up what encodes nothing
     except (LookupError, ValueError):
         usual = ("utf-8", "utf-16", "utf-32", "cp1252", "latin-1", "ascii")
         close = _question(nearest(values["data.encoding"], usual))
         key, text = _got(values, "data.encoding", "an encoding that Python knows, for example utf-8 or cp1252")
         yield key, text + close
+
+
+def _check_source(values: _Values) -> _Found:
+    """What is missing where the rows do not come as Python objects."""
+    hub_id, file = values["data.dataset_name"], values["data.train_file"]
+    if hub_id is None and file is None:
+        yield "data.train_file", "missing; expected data.train_file (a file of rows) or data.dataset_name (a hub id)"
+    no_rows = values["data.validation_file"] is None and values["data.validation_split"] is None
+    if file is not None and no_rows and values["training.eval_strategy"] == "epoch" and hub_id is None:
+        yield (
+            "data.validation_file",
+            "missing; expected rows to validate on: data.validation_file, or data.validation_split=0.1 (a share of the "
+            "training rows), or training.eval_strategy=no",
+        )
 
 
 _CHECKS: tuple[Callable[[_Values], _Found], ...] = (
@@ -1099,25 +1116,6 @@ _CHECKS: tuple[Callable[[_Values], _Found], ...] = (
     _check_file_endings,
     _check_encoding,
 )
-
-
-def _source_problems(values: _Values) -> _Found:
-    """What is missing where the rows do not come as Python objects."""
-    if not {"data.dataset_name", "data.train_file"} <= values.keys():
-        return
-    hub_id, file = values["data.dataset_name"], values["data.train_file"]
-    if hub_id is None and file is None:
-        yield "data.train_file", "missing; expected data.train_file (a file of rows) or data.dataset_name (a hub id)"
-    needed = {"data.validation_file", "data.validation_split", "training.eval_strategy"}
-    if hub_id is not None or file is None or not needed <= values.keys():
-        return
-    no_rows = values["data.validation_file"] is None and values["data.validation_split"] is None
-    if no_rows and values["training.eval_strategy"] == "epoch":
-        yield (
-            "data.validation_file",
-            "missing; expected rows to validate on: data.validation_file, or data.validation_split=0.1 (a share of the "
-            "training rows), or training.eval_strategy=no",
-        )
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
     # LossScaleOptimizer keeps the real one inside.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # Keras shows a variable that the optimizer updates at the start of a step, so it lags by one step behind this.
-    schedule = getattr(optimizer, "_learning_rate", None)
+    # The legacy optimizers, such as that of transformers.create_optimizer, show the schedule itself.
+    schedule = getattr(optimizer, "_learning_rate", optimizer.learning_rate)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return float(schedule(optimizer.iterations))
     return float(tf.convert_to_tensor(optimizer.learning_rate))

@@ -8,11 +8,18 @@ from typing import Any
 from tfft.backend import keras
 from tfft.errors import RunError
 
+_MEND = (
+    "try a smaller training.learning_rate, a longer warmup (training.warmup_ratio), training.max_grad_norm=1.0, or "
+    "runtime.mixed_precision=no"
+)
+
 
 class StopOnNaN(keras.callbacks.Callback):
     """Raises a RunError that names epoch and step once the training loss is NaN or infinite.
 
-    The weights are spoilt from that step on: what was saved at the end of an epoch before is the last that is good.
+    The weights are spoilt from that step on: what was saved at the end of an epoch before is the last that is good. It
+    goes after ValidationScores and before Checkpoints: an epoch's last step can spoil weights whose loss was still a
+    number, which only the validation loss shows, and those must not take the place of good ones.
     """
 
     def __init__(self) -> None:
@@ -27,8 +34,10 @@ class StopOnNaN(keras.callbacks.Callback):
         """Looks at the loss, which Keras reports as the mean over the epoch so far: one NaN stays in it."""
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(loss):
-            raise RunError(
-                f"the loss became {loss} in epoch {self._epoch + 1} at step {batch + 1}; try a smaller "
-                "training.learning_rate, a longer warmup (training.warmup_ratio), training.max_grad_norm=1.0, or "
-                "runtime.mixed_precision=no"
-            )
+            raise RunError(f"the loss became {loss} in epoch {self._epoch + 1} at step {batch + 1}; {_MEND}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the validation loss, where there is one."""
+        loss = (logs or {}).get("val_loss")
+        if loss is not None and not math.isfinite(loss):
+            raise RunError(f"the validation loss became {loss} after the last step of epoch {epoch + 1}; {_MEND}")
