@@ -779,7 +779,8 @@ def _resolve(
         except KeyError:  # a check that needs a value which is itself wrong has nothing to say yet
             continue
     if problems or recipe is None:
-        order = sorted(problems, key=lambda one: (one.place.layer, one.place.source, one.place.line or 0))
+        depths = {layer.place.source: depth for depth, layer in enumerate(layers)}
+        order = sorted(problems, key=lambda one: (depths.get(one.place.source, len(layers)), one.place.line or 0))
         raise RecipeError("\n".join(dict.fromkeys(map(str, order))))
     return recipe
 

@@ -1,0 +1,629 @@
+"""Recipes: layers, overrides, the numbers of YAML, and every check with a case that trips it and one that passes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tfft import recipe, tasks
+from tfft.errors import RecipeError
+
+BASE: dict[str, Any] = {
+    "task": "text-classification",
+    "output_dir": "runs/base",
+    "model": {"name_or_path": "some/checkpoint"},
+    "data": {"train_file": "train.csv", "validation_file": "validation.csv", "text_columns": ["text"]},
+}
+
+
+def load_base(*overrides: str, **more: Any) -> recipe.Recipe:
+    return recipe.from_mapping(BASE, overrides, "base", **more)
+
+
+def error_of(*overrides: str, **more: Any) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_base(*overrides, **more)
+    return str(caught.value)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- Checks: overrides that trip, overrides that pass, the key that is named, words of the message --------------------
+
+HUB = ("data.dataset_name=user/set", "~data.train_file", "~data.validation_file")
+
+CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
+    "both warmups": (
+        ("training.warmup_ratio=0.1", "training.warmup_steps=5"),
+        ("training.warmup_steps=5",),
+        "training.warmup_steps",
+        "got 5; expected null, since training.warmup_ratio is 0.1: give one of them",
+    ),
+    "a warmup longer than the training": (
+        ("training.warmup_steps=11", "training.max_steps=10"),
+        ("training.warmup_steps=10", "training.max_steps=10"),
+        "training.warmup_steps",
+        "got 11; expected at most training.max_steps, which is 10",
+    ),
+    "an end that the schedule has not": (
+        ("training.lr_scheduler_type=cosine", "training.end_learning_rate=0.0"),
+        ("training.lr_scheduler_type=linear", "training.end_learning_rate=0.0"),
+        "training.end_learning_rate",
+        "got 0.0; expected null, since training.lr_scheduler_type is cosine: it is for polynomial and linear only",
+    ),
+    "a power that the schedule has not": (
+        ("training.lr_scheduler_type=linear", "training.lr_power=2.0"),
+        ("training.lr_power=2.0",),
+        "training.lr_power",
+        "since training.lr_scheduler_type is linear: it is for polynomial only",
+    ),
+    "decay without decay": (
+        ("training.optimizer=adam", "training.weight_decay=0.01"),
+        ("training.weight_decay=0.01",),
+        "training.weight_decay",
+        "got 0.01; expected 0, since training.optimizer is adam",
+    ),
+    "a best epoch without scores": (
+        ("training.eval_strategy=no", "training.load_best_model_at_end=true"),
+        ("training.load_best_model_at_end=true",),
+        "training.load_best_model_at_end",
+        "got true; expected false, since training.eval_strategy is no",
+    ),
+    "early stopping without scores": (
+        ("training.eval_strategy=no", "training.early_stopping_patience=2"),
+        ("training.early_stopping_patience=2",),
+        "training.early_stopping_patience",
+        "got 2; expected null, since training.eval_strategy is no",
+    ),
+    "a best score without scores": (
+        ("training.eval_strategy=no", "training.metric_for_best_model=accuracy"),
+        ("training.metric_for_best_model=accuracy",),
+        "training.metric_for_best_model",
+        "got 'accuracy'; expected null",
+    ),
+    "a direction without scores": (
+        ("training.eval_strategy=no", "training.greater_is_better=false"),
+        ("training.greater_is_better=false",),
+        "training.greater_is_better",
+        "got false; expected null",
+    ),
+    "a direction nobody knows": (
+        ("training.metrics=[user/bleu]", "training.metric_for_best_model=bleu"),
+        ("training.metrics=[user/bleu]", "training.metric_for_best_model=bleu", "training.greater_is_better=true"),
+        "training.greater_is_better",
+        "missing; expected true or false, since tfft does not know which direction of 'bleu' is better",
+    ),
+    "a direction turned round": (
+        ("training.metric_for_best_model=accuracy", "training.greater_is_better=false"),
+        ("training.metric_for_best_model=accuracy", "training.greater_is_better=true"),
+        "training.greater_is_better",
+        "got false; expected true or null: a larger accuracy is better",
+    ),
+    "the loss turned round": (
+        ("training.greater_is_better=true",),
+        ("training.greater_is_better=false",),
+        "training.greater_is_better",
+        "got true; expected false or null: a smaller loss is better",
+    ),
+    "a metric of numbers for classes": (
+        ("training.metrics=[accuracy, pearsonr]",),
+        ("training.metrics=[accuracy, f1]",),
+        "training.metrics[1]",
+        "got 'pearsonr'; expected a metric of classes, since task is text-classification",
+    ),
+    "no such GLUE task": (
+        ("training.metrics=[glue/mrcp]",),
+        ("training.metrics=[glue/mrpc]",),
+        "training.metrics[0]",
+        "did you mean glue/mrpc?",
+    ),
+    "a best score that no metric yields": (
+        ("training.metric_for_best_model=f1",),
+        ("training.metric_for_best_model=f1", "training.metrics=[accuracy, f1]"),
+        "training.metric_for_best_model",
+        "got 'f1'; expected one of loss, accuracy, which training.metrics yields; add f1 to training.metrics",
+    ),
+    "two sources": (
+        ("data.dataset_name=user/set", "data.train_file=a.csv", "~data.validation_file"),
+        HUB,
+        "data.train_file",
+        "expected null, since data.dataset_name is 'user/set'",
+    ),
+    "a key of the hub alone": (
+        ("data.dataset_config_name=mrpc",),
+        (*HUB, "data.dataset_config_name=mrpc"),
+        "data.dataset_config_name",
+        "got 'mrpc'; expected null, since there is no data.dataset_name",
+    ),
+    "a split name of the hub alone": (
+        ("data.train_split_name=all",),
+        (*HUB, "data.train_split_name=all"),
+        "data.train_split_name",
+        "got 'all'; expected 'train', since there is no data.dataset_name",
+    ),
+    "two ways to validate": (
+        ("data.validation_split=0.1",),
+        ("data.validation_split=0.1", "~data.validation_file"),
+        "data.validation_split",
+        "got 0.1; expected null, since data.validation_file is 'validation.csv'",
+    ),
+    "two ways to validate on the hub": (
+        (*HUB, "data.validation_split=0.1", "data.validation_split_name=dev"),
+        (*HUB, "data.validation_split_name=dev"),
+        "data.validation_split",
+        "since data.validation_split_name is 'dev'",
+    ),
+    "one column twice": (
+        ("data.text_columns=[a, a]",),
+        ("data.text_columns=[a, b]",),
+        "data.text_columns",
+        "expected two different columns",
+    ),
+    "the label as text": (
+        ("data.label_column=text",),
+        ("data.label_column=class",),
+        "data.label_column",
+        "expected a column that is not among data.text_columns",
+    ),
+    "padding to no width": (
+        ("data.padding=max_length",),
+        ("data.padding=max_length", "data.max_length=128"),
+        "data.max_length",
+        "missing; expected a whole number of at least 8, since data.padding is max_length",
+    ),
+    "a file of another kind": (
+        ("data.test_file=test.xlsx",),
+        ("data.test_file=test.JSONL",),
+        "data.test_file",
+        "expected a file that ends in .csv, .tsv",
+    ),
+    "no such encoding": (
+        ("data.encoding=utf8-sgi",),
+        ("data.encoding=utf-8-sig",),
+        "data.encoding",
+        "expected an encoding that Python knows",
+    ),
+    "an encoding that is none of text": (
+        ("data.encoding=rot13",),
+        ("data.encoding=latin-1:replace",),
+        "data.encoding",
+        "got 'rot13'; expected an encoding that Python knows",
+    ),
+    "no rows": (
+        ("~data.train_file", "~data.validation_file"),
+        HUB,
+        "data.train_file",
+        "missing; expected data.train_file (a file of rows) or data.dataset_name",
+    ),
+    "nothing to validate on": (
+        ("~data.validation_file",),
+        ("~data.validation_file", "training.eval_strategy=no"),
+        "data.validation_file",
+        "missing; expected rows to validate on",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_contradiction_is_named_and_its_neighbour_passes(name: str) -> None:
+    trips, passes, key, words = CHECKS[name]
+    said = error_of(*trips)
+    assert f": {key}: " in said
+    assert words in said
+    assert len(said.splitlines()) == 1
+    load_base(*passes)
+
+
+def test_every_check_has_a_row() -> None:
+    """A check that no row above trips is either dead or untested."""
+    values = [_values(trips) for trips, _, _, _ in CHECKS.values()]
+    for check in (*recipe._CHECKS, recipe._check_source):
+        assert any(list(check(one)) for one in values), check.__name__
+
+
+def _values(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """All values with these overrides, contradictions and all."""
+    tree = recipe._from_python(BASE, recipe._Place("base"), (), [])
+    root = recipe._overridden(tree.value, overrides, 1, [])
+    return recipe._values(recipe.Recipe.model_validate(recipe._plain(recipe._Given(root, tree.place))))
+
+
+# --- One key: type, range, name ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.learning_rate=fast", "got 'fast'; expected a number above 0"),
+        ("training.learning_rate=0", "got 0; expected a number above 0"),
+        ("training.learning_rate=.inf", "got inf; expected finite, a number above 0"),
+        ("training.warmup_ratio=1", "got 1; expected a number of at least 0 and below 1 or null"),
+        ("training.max_steps=2.5", "got 2.5; expected a whole number of at least 1 or null"),
+        ("training.max_steps=true", "got true; expected a whole number of at least 1 or null"),
+        ("seed=-1", "got -1; expected a whole number of at least 0 and of at most 4294967295"),
+        ("training.optimizer=adamv", "got 'adamv'; expected one of adamw, adam; did you mean adam?"),
+        ("training.load_best_model_at_end=yes", "got 'yes'; expected true or false"),
+        ("data.text_columns=text", "got 'text'; expected a list of 1 or 2 texts; did you mean ['text']?"),
+        ("data.text_columns=[a, b, c]", "expected a list of 1 or 2 texts"),
+        ("data.text_columns=[1]", """got 1; expected text, so put it in quotes: '1', or "'1'" in a shell"""),
+        ("model.name_or_path=", "got null; expected text"),
+        ("training=3", "got 3; expected a section: keys and values"),
+        ("task=regression", "got 'regression'; expected text-classification"),
+    ],
+)
+def test_a_wrong_value_says_what_is_expected(override: str, words: str) -> None:
+    assert words in error_of(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("training.learning_rte=1", "training.learning_rate"),
+        ("learning_rate=1", "training.learning_rate"),
+        ("data.learning_rate=1", "training.learning_rate"),
+        ("training.lr=1", "training.learning_rate"),
+        ("training.Learning-Rate=1", "training.learning_rate"),
+        ("modle.name_or_path=a", "model"),
+        ("output=a", "output_dir"),
+        ("fp16=true", "runtime.mixed_precision: fp16"),
+    ],
+)
+def test_an_unknown_key_gets_the_nearest_known_one(override: str, meant: str) -> None:
+    said = error_of(override)
+    assert "no such key" in said
+    assert f"did you mean {meant}?" in said
+
+
+def test_an_alias_is_no_key_and_means_one() -> None:
+    for name, meant in recipe.ALIASES.items():
+        assert meant.partition(":")[0] in recipe.KEYS
+        assert name not in {key.rpartition(".")[2] for key in recipe.KEYS}
+
+
+def test_an_unknown_key_near_nothing_lists_its_section() -> None:
+    assert "expected one of name_or_path, revision" in error_of("model.bananas=1")
+
+
+# --- All at once, each with its place ---------------------------------------------------------------------------------
+
+
+def test_all_that_is_wrong_is_said_at_once_with_file_and_line(tmp_path: Path) -> None:
+    below = write(tmp_path / "below.yaml", "task: text-classification\ntraining:\n  lr: 3\n")
+    above = write(
+        tmp_path / "above.yaml",
+        f"extends: {below}\n"
+        "model:\n"
+        "  name_or_path: some/checkpoint\n"
+        "data:\n"
+        "  train_file: a.csv\n"
+        "  validation_split: 1.5\n"
+        "  text_columns:\n"
+        "  - text\n"
+        "  - 3\n"
+        "training:\n"
+        "  warmup_ratio: 0.1\n"
+        "  warmup_steps: 5\n"
+        "  warmup_steps: 6\n",
+    )
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(above, ["runtime.xla=maybe", "nonsense"])
+    said = str(caught.value).splitlines()
+    assert [line.split(": ")[:2] for line in said] == [
+        [f"{below}:3", "training.lr"],
+        [f"{above}:6", "data.validation_split"],
+        [f"{above}:7", "data.text_columns[1]"],
+        [f"{above}:12", "training.warmup_steps"],
+        [f"{above}:13", "training.warmup_steps"],
+        ["command line", "got 'nonsense'; expected KEY=VALUE, or ~KEY to remove one (training.learning_rate=3e-5)"],
+        ["command line", "runtime.xla"],
+    ]
+
+
+def test_what_is_missing_is_said_of_the_whole_recipe(tmp_path: Path) -> None:
+    path = write(tmp_path / "short.yaml", "seed: 1\n")
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(path)
+    said = str(caught.value)
+    for key in ("task", "model.name_or_path", "data.text_columns"):
+        assert f"{path}: {key}: missing; expected" in said
+
+
+BAD_FILES = {
+    "empty": ("", "is empty; expected a recipe with the keys task"),
+    "only a comment": ("# nothing\n", "is empty"),
+    "a list": ("- a\n", ":1: got a list; expected a recipe"),
+    "text": ("just text\n", ":1: got 'just text'; expected a recipe"),
+    "broken": ("task: [a\nseed: 1\n", "is not YAML that can be read"),
+    "a tab": ("task:\n\tseed: 1\n", ":2: is not YAML that can be read"),
+    "an alias": ("task: &a text\nmodel: *a\n", ":1: is not YAML that can be read: anchors and aliases"),
+    "a tag": ("task: !!python/name:os.system x\n", ":1: is not YAML that can be read: tags"),
+    "two documents": ("task: a\n---\ntask: b\n", "a second document begins here; expected one"),
+    "a control character": ("task: a\nseed: \x07\n", ":2: holds the control character U+0007"),
+    "nested without end": ("[" * 5000, "is nested too deeply"),
+    "a list as a key": ("[a, b]: 1\n", ":1: got a list or mapping as a key; expected a word"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_is_no_recipe(name: str, tmp_path: Path) -> None:
+    text, words = BAD_FILES[name]
+    path = write(tmp_path / "bad.yaml", text)
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(path)
+    assert f"{path}" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    write(tmp_path / "mine.yaml", "seed: 1\n")
+    (tmp_path / "latin.yaml").write_bytes(b"# one\n# caf\xe9\nseed: 1\n")
+    (tmp_path / "large.yaml").write_bytes(b"# \n" * (recipe.LARGEST_FILE // 3 + 1))
+    for name, words in {
+        "mien.yaml": "no such file; expected a recipe in YAML, or one of imdb.*did you mean mine.yaml",
+        "latin.yaml": r"latin\.yaml:2: is not UTF-8: byte 0xe9 at position 11",
+        "large.yaml": "is larger than 1,000,000 bytes",
+        "": "is a folder",
+    }.items():
+        with pytest.raises(RecipeError, match=words):
+            recipe.load(f"{tmp_path}/{name}")
+
+
+def test_an_unknown_name_lists_those_there_are() -> None:
+    with pytest.raises(
+        RecipeError, match=r"no recipe is called 'mrcp'; expected one of .*quickstart.*did you mean mrpc"
+    ):
+        recipe.load("mrcp")
+
+
+# --- Values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3e-5", 3e-5),
+        ("3E-5", 3e-5),
+        ("1_000", 1000),
+        ("007", 7),
+        ("0x10", 16),
+        ("0o10", 8),
+        ("-1.5", -1.5),
+        (".5", 0.5),
+        ("-.inf", -np.inf),
+        ("true", True),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        # Text, all of it, whatever YAML 1.1 makes of it.
+        ("no", "no"),
+        ("on", "on"),
+        ("12:30", "12:30"),
+        ("2020-01-01", "2020-01-01"),
+        ("1e", "1e"),
+        ("0x", "0x"),
+        ("\u0663", "\u0663"),
+        ("1" * 5000, "1" * 5000),
+    ],
+)
+def test_plain_text_is_read_as_yaml_1_2_does(text: str, value: Any) -> None:
+    found = recipe._scalar(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "columns"),
+    [
+        ("data.text_columns=[#1 String, #2 String]", ("#1 String", "#2 String")),
+        ("data.text_columns=['#1 String', '#2, String']", ("#1 String", "#2, String")),
+        ('data.text_columns=["a: b"]', ("a: b",)),
+        ("data.text_columns=[text,]", ("text",)),
+        ("data.text_columns=['1']", ("1",)),
+    ],
+)
+def test_columns_with_signs_that_yaml_uses(override: str, columns: tuple[str, ...]) -> None:
+    assert load_base(override).data.text_columns == columns
+
+
+@pytest.mark.parametrize("override", ["data.label_column=#1", "data.label_column='#1'", "data.label_column= #1 "])
+def test_text_behind_an_override_needs_no_quotes(override: str) -> None:
+    assert load_base(override).data.label_column == "#1"
+
+
+@pytest.mark.parametrize("override", ["training.metrics=['a", "training.metrics={a: [}"])
+def test_an_override_that_is_not_yaml(override: str) -> None:
+    assert "command line: training.metrics: " in error_of(override)
+
+
+def test_numbers_of_numpy_and_paths_are_taken(tmp_path: Path) -> None:
+    made = recipe.from_mapping(
+        {
+            **BASE,
+            "output_dir": tmp_path,
+            "seed": np.int64(3),
+            "training": {"learning_rate": np.float32(0.5), "load_best_model_at_end": np.bool_(True)},
+        }
+    )
+    assert (made.output_dir, made.seed) == (str(tmp_path), 3)
+    assert made.training.learning_rate == 0.5
+    assert made.training.load_best_model_at_end is True
+
+
+@pytest.mark.parametrize("value", ["no", False])
+def test_no_is_a_word_even_where_python_says_false(value: Any) -> None:
+    made = recipe.from_mapping({**BASE, "runtime": {"mixed_precision": value}, "training": {"eval_strategy": value}})
+    assert (made.runtime.mixed_precision, made.training.eval_strategy) == ("no", "no")
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_base().training.learning_rate = 1.0  # type: ignore[misc]
+
+
+# --- Layers and overrides ---------------------------------------------------------------------------------------------
+
+
+def test_overrides_are_values_of_the_file() -> None:
+    by_override = load_base("training.learning_rate=3e-5", "data.max_train_samples=1000", "runtime.mixed_precision=no")
+    by_value = recipe.from_mapping(
+        {
+            **BASE,
+            "data": {**BASE["data"], "max_train_samples": 1000},
+            "training": {"learning_rate": 3e-5},
+            "runtime": {"mixed_precision": "no"},
+        }
+    )
+    assert by_override == by_value
+
+
+def test_a_removed_key_has_its_default() -> None:
+    assert load_base("data.max_length=64", "~data.max_length") == load_base()
+    made = recipe.load("mrpc", ["~data.batching", "~training.adam_epsilon"])
+    assert made.data.batching == recipe.DataSection.model_fields["batching"].default
+    assert made.training.adam_epsilon == recipe.TrainingSection.model_fields["adam_epsilon"].default
+
+
+def test_a_removed_section_has_its_defaults() -> None:
+    assert recipe.load("mrpc", ["~training"]).training == recipe.TrainingSection()
+
+
+def test_a_key_that_is_not_there_cannot_be_removed() -> None:
+    assert "~data.max_length: no such key in this recipe" in error_of("~data.max_length")
+    assert "did you mean data.train_file?" in error_of("~data.train_fil")
+
+
+def test_the_last_of_two_overrides_counts() -> None:
+    assert load_base("seed=1", "seed=2").seed == 2
+
+
+def test_extends_merges_key_by_key(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.yaml", "extends: mrpc\nseed: 7\ntraining:\n  learning_rate: 1e-5\ndata:\n")
+    mine, base = recipe.load(path), recipe.load("mrpc")
+    assert (mine.seed, mine.training.learning_rate) == (7, 1e-5)
+    assert mine.output_dir.endswith("mine")
+    assert mine.data == base.data
+    assert mine.training == base.training.model_copy(update={"learning_rate": 1e-5})
+
+
+def test_extends_is_relative_to_the_file_that_says_it(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "base.yaml", "extends: mrpc\nseed: 7\n")
+    write(tmp_path / "sub/mid.yaml", "extends: ../base.yaml\ntraining: {learning_rate: 1e-5}\n")
+    top = write(tmp_path / "top.yaml", "extends: sub/mid.yaml\n")
+    made = recipe.load(top)
+    assert (made.seed, made.training.learning_rate) == (7, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("own", "overrides", "source"),
+    [
+        ("data: {train_file: a.csv, validation_split: 0.1}", [], (None, "a.csv")),
+        ("", ["data.train_file=a.csv", "data.validation_split=0.1"], (None, "a.csv")),
+        ("data: {train_file: a.csv, validation_split: 0.1}", ["data.dataset_name=user/set"], ("user/set", None)),
+    ],
+)
+def test_a_later_source_takes_the_place_of_an_earlier_one(
+    own: str, overrides: list[str], source: tuple[str | None, str | None], tmp_path: Path
+) -> None:
+    data = recipe.load(write(tmp_path / "mine.yaml", f"extends: mrpc\n{own}\n"), overrides).data
+    assert (data.dataset_name, data.train_file) == source
+    assert data.dataset_config_name is None
+
+
+@pytest.mark.parametrize("text", ["extends: b.yaml\n", "extends: a.yaml\n", "extends: ./b.yaml\n"])
+def test_a_circle_is_named(text: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", text)
+    write(tmp_path / "b.yaml", "extends: a.yaml\n")
+    with pytest.raises(RecipeError, match=r"yaml:1: extends: .*goes in a circle: .*a\.yaml -> .*a\.yaml;"):
+        recipe.load(path)
+
+
+@pytest.mark.parametrize(("value", "words"), [("3", "got 3; expected the name"), ("mrcp", "did you mean mrpc?")])
+def test_extends_of_nothing_is_one_problem(value: str, words: str, tmp_path: Path) -> None:
+    """What is missing in a recipe whose base is unknown may well be in its base: nothing is said of that."""
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(write(tmp_path / "a.yaml", f"extends: {value}\n"))
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_rows_given_need_no_source() -> None:
+    made = load_base("~data.train_file", "~data.validation_file", rows_given=True)
+    assert made.data.train_file is None
+
+
+# --- Shipped recipes --------------------------------------------------------------------------------------------------
+
+
+def test_the_recipes_that_are_promised_are_shipped() -> None:
+    assert set(recipe.names()) >= {"mrpc", "sst2", "imdb", "imdb-10k", "yelp", "quickstart"}
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_a_shipped_recipe_comes_back_from_its_own_yaml(name: str, tmp_path: Path) -> None:
+    first = recipe.load(name)
+    path = write(tmp_path / "again.yaml", first.to_yaml())
+    assert recipe.load(path) == first
+    # Other readers of YAML, which know YAML 1.1, read the same.
+    assert recipe.from_mapping(yaml.safe_load(first.to_yaml())) == first
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_a_header_names_its_own_command_and_what_to_expect(name: str) -> None:
+    said = recipe.header(name)
+    assert re.search(rf"python -m tfft\.fit --recipe {name}\b(?!-)", said)
+    assert "Expect:" in said
+
+
+HARD = ("no", "1e-5", "0x10", "null", "~", "12:30", "=", "#1 x", "a: b", "007", "1_0", "", "\u00e9\u4e2d", "a\nb", "'")
+
+
+@pytest.mark.parametrize("text", [one for one in HARD if one])
+def test_any_text_comes_back_from_yaml(text: str, tmp_path: Path) -> None:
+    made = recipe.from_mapping({**BASE, "data": {**BASE["data"], "label_column": text}})
+    assert recipe.load(write(tmp_path / "again.yaml", made.to_yaml())).data.label_column == text
+
+
+# --- The schema, and what other rooms say -----------------------------------------------------------------------------
+
+
+def test_the_schema_has_every_key_with_a_description() -> None:
+    schema = recipe.json_schema()
+    assert json.loads(json.dumps(schema)) == schema
+    found = set(schema["properties"]) - {"extends", *recipe.SECTIONS}
+    for section in recipe.SECTIONS:
+        reference = schema["properties"][section]["$ref"].rpartition("/")[2]
+        definition = schema["$defs"][reference]
+        assert definition["additionalProperties"] is False
+        for name, entry in definition["properties"].items():
+            assert entry["description"].endswith((".", "null")), name
+            found.add(f"{section}.{name}")
+    assert found == set(recipe.KEYS)
+
+
+def test_scores_and_directions_are_those_of_the_metrics() -> None:
+    from tfft import metrics
+
+    for name, scores in tasks.METRIC_SCORES.items():
+        assert metrics.keys(name) == scores
+        assert all(tasks.direction(score) for score in scores)
+    assert set(tasks.METRIC_SCORES) == set(metrics.NAMES)
+
+
+def test_recipes_load_neither_tensorflow_nor_transformers() -> None:
+    code = (
+        "import sys, tfft.recipe, tfft.recipes; print([m for m in ('tensorflow', 'transformers') if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
