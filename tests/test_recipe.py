@@ -15,6 +15,8 @@ import yaml
 
 from tfft import recipe, tasks
 from tfft.errors import RecipeError
+from tfft.recipe import checks, given, layers
+from tfft.recipe.yaml_text import Place, scalar
 
 BASE: dict[str, Any] = {
     "task": "text-classification",
@@ -228,15 +230,15 @@ def test_a_contradiction_is_named_and_its_neighbour_passes(name: str) -> None:
 def test_every_check_has_a_row() -> None:
     """A check that no row above trips is either dead or untested."""
     values = [_values(trips) for trips, _, _, _ in CHECKS.values()]
-    for check in (*recipe._CHECKS, recipe._check_source):
+    for check in (*checks.CHECKS, checks.check_source):
         assert any(list(check(one)) for one in values), check.__name__
 
 
 def _values(overrides: tuple[str, ...]) -> dict[str, Any]:
     """All values with these overrides, contradictions and all."""
-    tree = recipe._from_python(BASE, recipe._Place("base"), (), [])
-    root = recipe._overridden(tree.value, overrides, 1, [])
-    return recipe._values(recipe.Recipe.model_validate(recipe._plain(recipe._Given(root, tree.place))))
+    tree = given.from_python(BASE, Place("base"), (), [])
+    root = layers.overridden(tree.value, overrides, 1, [])
+    return recipe._values(recipe.Recipe.model_validate(given.plain_values(given.Given(root, tree.place))))
 
 
 # --- One key: type, range, name ---------------------------------------------------------------------------------------
@@ -417,7 +419,7 @@ def test_an_unknown_name_lists_those_there_are() -> None:
     ],
 )
 def test_plain_text_is_read_as_yaml_1_2_does(text: str, value: Any) -> None:
-    found = recipe._scalar(text)
+    found = scalar(text)
     assert found == value
     assert type(found) is type(value)
 

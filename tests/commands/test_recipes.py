@@ -55,7 +55,7 @@ def test_validate_says_all_that_is_wrong_and_nothing_else(tmp_path: Path) -> Non
     (tmp_path / "bad.yaml").write_text("extends: mrpc\ntraining:\n  lr: 1\nseed: many\n")
     done = run(tmp_path, "validate", "bad.yaml", "data.max_length=2")
     assert (done.returncode, done.stdout) == (2, "")
-    assert [line.partition(": ")[0].removeprefix("error: ") for line in done.stderr.splitlines()] == [
+    assert [line.removeprefix("error: ").partition(": ")[0] for line in done.stderr.splitlines()] == [
         "bad.yaml:3",
         "bad.yaml:4",
         "command line",

@@ -1,0 +1,191 @@
+"""Contradictions: each check gets all values of a recipe and yields keys with what is wrong about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from tfft import tasks
+from tfft.errors import nearest
+from tfft.recipe.sections import FILE_ENDINGS, FILE_KEYS, HUB_KEYS, DataSection
+from tfft.recipe.words import question, shown
+
+# Every key with its value, keys of sections with a dot. A value that is itself wrong is left out: the KeyError of a
+# check that needs it means that there is nothing to say yet.
+Values = Mapping[str, Any]
+_Found = Iterator[tuple[str, str]]
+
+
+def _got(values: Values, key: str, expected: str) -> tuple[str, str]:
+    return key, f"got {shown(values[key])}; expected {expected}"
+
+
+def _check_warmup(values: Values) -> _Found:
+    ratio, steps = values["training.warmup_ratio"], values["training.warmup_steps"]
+    if ratio is not None and steps is not None:
+        yield _got(
+            values, "training.warmup_steps", f"null, since training.warmup_ratio is {shown(ratio)}: give one of them"
+        )
+    longest = values["training.max_steps"]
+    if steps is not None and longest is not None and steps > longest:
+        yield _got(values, "training.warmup_steps", f"at most training.max_steps, which is {longest}")
+
+
+def _check_schedule(values: Values) -> _Found:
+    kind = values["training.lr_scheduler_type"]
+    for name, kinds in (("end_learning_rate", ("polynomial", "linear")), ("lr_power", ("polynomial",))):
+        if values[f"training.{name}"] is not None and kind not in kinds:
+            expected = f"null, since training.lr_scheduler_type is {kind}: it is for {' and '.join(kinds)} only"
+            yield _got(values, f"training.{name}", expected)
+
+
+def _check_weight_decay(values: Values) -> _Found:
+    if values["training.weight_decay"] > 0 and values["training.optimizer"] == "adam":
+        expected = "0, since training.optimizer is adam, which has no decoupled decay: use adamw"
+        yield _got(values, "training.weight_decay", expected)
+
+
+def _check_evaluation(values: Values) -> _Found:
+    if values["training.eval_strategy"] != "no":
+        return
+    for name, empty in (
+        ("metric_for_best_model", None),
+        ("greater_is_better", None),
+        ("load_best_model_at_end", False),
+        ("early_stopping_patience", None),
+    ):
+        if values[f"training.{name}"] != empty:
+            expected = f"{shown(empty)}, since training.eval_strategy is no: it needs a score after every epoch"
+            yield _got(values, f"training.{name}", expected)
+
+
+def _check_direction(values: Values) -> _Found:
+    metric, greater = values["training.metric_for_best_model"], values["training.greater_is_better"]
+    known = tasks.direction(metric or "loss")
+    if known is None and greater is None:
+        close = nearest(tasks.score_name(metric), tasks.METRIC_DIRECTIONS)
+        expected = f"true or false, since tfft does not know which direction of {shown(metric)} is better"
+        yield (
+            "training.greater_is_better",
+            f"missing; expected {expected}" + (f" (or did you mean {close}?)" if close else ""),
+        )
+    if known is not None and greater is not None and greater != (known == "max"):
+        better = "larger" if known == "max" else "smaller"
+        expected = f"{shown(not greater)} or null: a {better} {metric or 'loss'} is better"
+        yield _got(values, "training.greater_is_better", expected)
+
+
+def _metrics(values: Values) -> tuple[str, ...]:
+    named: tuple[str, ...] | None = values["training.metrics"]
+    return tasks.TASKS[values["task"]].metrics if named is None else named
+
+
+def _check_metrics(values: Values) -> _Found:
+    for index, name in enumerate(_metrics(values)):
+        key = f"training.metrics[{index}]"
+        if name in tasks.NUMBER_METRICS:
+            yield key, f"got {shown(name)}; expected a metric of classes, since task is {values['task']}"
+        elif name.startswith("glue/") and name not in tasks.METRIC_SCORES:
+            known = [one for one in tasks.METRIC_SCORES if one.startswith("glue/") and one not in tasks.NUMBER_METRICS]
+            yield key, f"got {shown(name)}; expected one of {', '.join(known)}" + question(nearest(name, known))
+
+
+def _check_best_metric(values: Values) -> _Found:
+    metric, scores = values["training.metric_for_best_model"], tasks.scores_of(_metrics(values))
+    if metric is None or scores is None or tasks.score_name(metric) in scores:
+        return
+    expected = f"one of {', '.join(scores)}, which training.metrics yields"
+    givers = [name for name, given in tasks.METRIC_SCORES.items() if tasks.score_name(metric) in given]
+    usable = [name for name in givers if name not in tasks.NUMBER_METRICS]
+    close = nearest(tasks.score_name(metric), scores)
+    mend = f"; add {usable[0]} to training.metrics" if usable else question(close)
+    key, text = _got(values, "training.metric_for_best_model", expected)
+    yield key, text + mend
+
+
+def _check_two_sources(values: Values) -> _Found:
+    hub_id = values["data.dataset_name"]
+    for name in FILE_KEYS if hub_id is not None else ():
+        if values[f"data.{name}"] is not None:
+            expected = f"null, since data.dataset_name is {shown(hub_id)}: rows come from the hub or from files"
+            yield _got(values, f"data.{name}", expected)
+
+
+def _check_hub_keys(values: Values) -> _Found:
+    for name in HUB_KEYS[1:]:
+        usual = DataSection.model_fields[name].default
+        if values["data.dataset_name"] is None and values[f"data.{name}"] != usual:
+            yield _got(
+                values, f"data.{name}", f"{shown(usual)}, since there is no data.dataset_name that it could be of"
+            )
+
+
+def _check_validation_split(values: Values) -> _Found:
+    for name in ("validation_file", "validation_split_name"):
+        other = values[f"data.{name}"]
+        if values["data.validation_split"] is not None and other is not None:
+            expected = f"null, since data.{name} is {shown(other)}: give one of them"
+            yield _got(values, "data.validation_split", expected)
+
+
+def _check_columns(values: Values) -> _Found:
+    columns = values["data.text_columns"]
+    if len(set(columns)) < len(columns):
+        yield _got(values, "data.text_columns", "two different columns")
+    if "data.label_column" in values and values["data.label_column"] in columns:
+        yield _got(values, "data.label_column", "a column that is not among data.text_columns")
+
+
+def _check_padding(values: Values) -> _Found:
+    if values["data.padding"] == "max_length" and values["data.max_length"] is None:
+        yield "data.max_length", "missing; expected a whole number of at least 8, since data.padding is max_length"
+
+
+def _check_file_endings(values: Values) -> _Found:
+    for name in FILE_KEYS:
+        path = values.get(f"data.{name}")
+        if path is not None and PurePath(path).suffix.lower() not in FILE_ENDINGS:
+            yield _got(values, f"data.{name}", f"a file that ends in {', '.join(FILE_ENDINGS)}")
+
+
+def _check_encoding(values: Values) -> _Found:
+    try:
+        "a".encode(values["data.encoding"].removesuffix(":replace"))  # Python does not look up what encodes nothing
+    except (LookupError, ValueError):
+        usual = ("utf-8", "utf-16", "utf-32", "cp1252", "latin-1", "ascii")
+        close = question(nearest(values["data.encoding"], usual))
+        key, text = _got(values, "data.encoding", "an encoding that Python knows, for example utf-8 or cp1252")
+        yield key, text + close
+
+
+CHECKS: tuple[Callable[[Values], _Found], ...] = (
+    _check_warmup,
+    _check_schedule,
+    _check_weight_decay,
+    _check_evaluation,
+    _check_direction,
+    _check_metrics,
+    _check_best_metric,
+    _check_two_sources,
+    _check_hub_keys,
+    _check_validation_split,
+    _check_columns,
+    _check_padding,
+    _check_file_endings,
+    _check_encoding,
+)
+
+
+def check_source(values: Values) -> _Found:
+    """What is missing where the rows do not come as Python objects."""
+    hub_id, file = values["data.dataset_name"], values["data.train_file"]
+    if hub_id is None and file is None:
+        yield "data.train_file", "missing; expected data.train_file (a file of rows) or data.dataset_name (a hub id)"
+    no_rows = values["data.validation_file"] is None and values["data.validation_split"] is None
+    if file is not None and no_rows and values["training.eval_strategy"] == "epoch" and hub_id is None:
+        yield (
+            "data.validation_file",
+            "missing; expected rows to validate on: data.validation_file, or data.validation_split=0.1 (a share of the "
+            "training rows), or training.eval_strategy=no",
+        )

@@ -1,0 +1,161 @@
+"""What is wrong with one key, in words: what was given, what is expected, which key may be meant."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from tfft.errors import nearest
+from tfft.recipe.sections import KEYS, SECTIONS, Recipe
+from tfft.recipe.words import question, shown
+
+# What people write who know another program, and what it is called here.
+ALIASES: dict[str, str] = {
+    "random_seed": "seed",
+    "out_dir": "output_dir",
+    "save_dir": "output_dir",
+    "model_name_or_path": "model.name_or_path",
+    "pretrained_model_name_or_path": "model.name_or_path",
+    "model_name": "model.name_or_path",
+    "checkpoint": "model.name_or_path",
+    "model_revision": "model.revision",
+    "dataset": "data.dataset_name",
+    "dataset_config": "data.dataset_config_name",
+    "task_name": "data.dataset_config_name",
+    "train_split": "data.train_split_name",
+    "test_split": "data.test_split_name",
+    "eval_file": "data.validation_file",
+    "dev_file": "data.validation_file",
+    "val_split": "data.validation_split",
+    "validation_split_percentage": "data.validation_split",
+    "text_column": "data.text_columns",
+    "text_column_name": "data.text_columns",
+    "text_column_names": "data.text_columns",
+    "label_column_name": "data.label_column",
+    "max_seq_length": "data.max_length",
+    "max_seq_len": "data.max_length",
+    "pad_to_max_length": "data.padding: max_length",
+    "group_by_length": "data.batching: bucketed",
+    "max_val_samples": "data.max_eval_samples",
+    "max_validation_samples": "data.max_eval_samples",
+    "lr": "training.learning_rate",
+    "epochs": "training.num_train_epochs",
+    "num_epochs": "training.num_train_epochs",
+    "steps": "training.max_steps",
+    "num_train_steps": "training.max_steps",
+    "scheduler": "training.lr_scheduler_type",
+    "lr_scheduler": "training.lr_scheduler_type",
+    "schedule": "training.lr_scheduler_type",
+    "num_warmup_steps": "training.warmup_steps",
+    "warmup": "training.warmup_ratio",
+    "optim": "training.optimizer",
+    "weight_decay_rate": "training.weight_decay",
+    "beta_1": "training.adam_beta1",
+    "beta_2": "training.adam_beta2",
+    "epsilon": "training.adam_epsilon",
+    "clipnorm": "training.max_grad_norm",
+    "global_clipnorm": "training.max_grad_norm",
+    "batch_size": "training.per_device_train_batch_size",
+    "train_batch_size": "training.per_device_train_batch_size",
+    "eval_batch_size": "training.per_device_eval_batch_size",
+    "evaluation_strategy": "training.eval_strategy",
+    "metric": "training.metrics",
+    "monitor": "training.metric_for_best_model",
+    "patience": "training.early_stopping_patience",
+    "early_stopping": "training.early_stopping_patience",
+    "restore_best_weights": "training.load_best_model_at_end",
+    "bf16": "runtime.mixed_precision: bf16",
+    "fp16": "runtime.mixed_precision: fp16",
+    "precision": "runtime.mixed_precision",
+    "jit_compile": "runtime.xla",
+    "full_determinism": "runtime.deterministic",
+}
+
+
+def said(error: Any, name: str) -> str:
+    """What one of pydantic's errors is, in the words of recipes."""
+    value, kind = error["input"], error["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(name, value)
+    schema = _schema_of(name)
+    # The alternative to null, if it is one; of a list the items, if one of them is meant.
+    inner = schema.get("anyOf", [schema])[0]
+    if len(error["loc"]) > len(name.split(".")):
+        schema = inner = inner["items"]
+    expected = _expectation(schema)
+    if kind == "missing":
+        return f"missing; expected {expected}: {schema['description']}"
+    if kind == "finite_number":
+        expected = f"finite, {expected}"
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        expected += f""", so put it in quotes: '{shown(value)}', or "'{shown(value)}'" in a shell"""
+    close = nearest(value, inner.get("enum", [])) if isinstance(value, str) else None
+    if isinstance(value, str) and inner.get("type") == "array":
+        close = shown([value])
+    return f"got {shown(value)}; expected {expected}" + question(close)
+
+
+def _unknown_key(name: str, value: Any) -> str:
+    section, _, key = name.rpartition(".")
+    got = f"no such key, got {shown(value)}"
+    if name in KEYS:  # one key with a dot in it
+        section, _, key = name.partition(".")
+        return f"{got}; expected {key} inside the section {section}"
+    close = suggestion(name)
+    if close is not None:
+        return f"{got}; did you mean {close}?"
+    known = SECTIONS[section].model_fields if section in SECTIONS else Recipe.model_fields
+    return f"{got}; expected one of {', '.join(known)}"
+
+
+def suggestion(name: str) -> str | None:
+    """The known key that an unknown one may mean: `training.learning_rate` for `training.lr` or `learning_rate`."""
+    section, _, key = name.lower().replace("-", "_").rpartition(".")
+    if key in ALIASES:
+        return ALIASES[key]
+    own_names = {one.rpartition(".")[2]: one for one in KEYS}
+    if key in own_names:
+        return own_names[key]
+    if not section and (close := nearest(key, Recipe.model_fields)):
+        return close
+    beside = nearest(key, SECTIONS[section].model_fields) if section in SECTIONS else None
+    if beside is not None:
+        return f"{section}.{beside}"
+    close = nearest(key, [*own_names, *ALIASES])
+    return None if close is None else own_names.get(close) or ALIASES[close]
+
+
+@functools.cache
+def _schema_of(name: str) -> dict[str, Any]:
+    """The JSON schema of one key."""
+    section, _, key = name.rpartition(".")
+    if name in SECTIONS:
+        return {"type": "object", "description": Recipe.model_fields[name].description}
+    model = SECTIONS[section] if section else Recipe
+    return model.model_json_schema()["properties"][key]
+
+
+_RANGE_WORDS = {
+    "exclusiveMinimum": "above",
+    "minimum": "of at least",
+    "exclusiveMaximum": "below",
+    "maximum": "of at most",
+}
+
+
+def _expectation(schema: Mapping[str, Any]) -> str:
+    """What a key may be, in words: `a number above 0`, `one of auto, no`."""
+    if "anyOf" in schema:
+        return " or ".join(_expectation(one) for one in schema["anyOf"])
+    if "const" in schema or "enum" in schema:
+        choices = schema.get("enum", [schema.get("const")])
+        return f"one of {', '.join(choices)}" if len(choices) > 1 else str(choices[0])
+    kind = schema["type"]
+    if kind in ("number", "integer"):
+        ranges = [f"{word} {shown(schema[key])}" for key, word in _RANGE_WORDS.items() if key in schema]
+        return f"a {'whole ' if kind == 'integer' else ''}number {' and '.join(ranges)}".rstrip()
+    if kind == "array":
+        limits = f"{schema['minItems']} or {schema['maxItems']} " if "maxItems" in schema else ""
+        return f"a list of {limits}texts"
+    return {"string": "text", "boolean": "true or false", "null": "null", "object": "a section: keys and values"}[kind]

@@ -1,0 +1,227 @@
+"""The sections of a recipe, frozen and validated key by key, and their JSON schema."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from tfft import __version__
+from tfft.recipe.yaml_text import Dumper
+
+FILE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+
+
+def _no_for_false(value: Any) -> Any:
+    return "no" if value is False else value  # what YAML 1.1 makes of a bare `no`
+
+
+def _tuple_for_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Count = Annotated[int, Field(ge=1)]
+_Texts = BeforeValidator(_tuple_for_list)
+
+
+class Section(BaseModel):
+    # Strict: a recipe says numbers where numbers are meant; "3" or true in place of 3 is a mistake worth a message.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """The pretrained checkpoint to begin with."""
+
+    name_or_path: _Text = Field(
+        description="Hub id, folder, or package:NAME/INNER (a folder inside an installed package) of the checkpoint."
+    )
+    revision: _Text | None = Field(default=None, description="Branch, tag or commit of the checkpoint on the hub.")
+
+
+class DataSection(Section):
+    """Where the rows come from, and how they become batches."""
+
+    dataset_name: _Text | None = Field(default=None, description="Hub id of a data set. Either this or train_file.")
+    dataset_config_name: _Text | None = Field(default=None, description="Configuration of the hub's data set.")
+    train_split_name: _Text = Field(default="train", description="The hub data set's split to train on.")
+    validation_split_name: _Text | None = Field(
+        default=None, description="The hub data set's split to validate on; null takes `validation` where there is one."
+    )
+    test_split_name: _Text | None = Field(
+        default=None, description="The hub data set's split to test on; null takes `test` where it is not validated on."
+    )
+    train_file: _Text | None = Field(
+        default=None, description="File of training rows (csv, tsv, json, jsonl, parquet), also package:NAME/INNER."
+    )
+    validation_file: _Text | None = Field(default=None, description="File of validation rows, as train_file.")
+    test_file: _Text | None = Field(
+        default=None, description="File of test rows, as train_file. Labels are not needed there."
+    )
+    validation_split: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Share of the training rows to validate on, seeded and stratified by label."
+    )
+    text_columns: Annotated[tuple[_Text, ...], Field(min_length=1, max_length=2), _Texts] = Field(
+        description="The column of the text, or the two columns of a pair of texts."
+    )
+    label_column: _Text = Field(
+        default="label", description="The column of the label: whole numbers, text or booleans."
+    )
+    encoding: _Text = Field(
+        default="utf-8",
+        description="Character encoding of the files; NAME:replace puts U+FFFD for what cannot be read.",
+    )
+    max_length: Annotated[int, Field(ge=8)] | None = Field(
+        default=None, description="Tokens kept of a row; null takes as many as the model has positions."
+    )
+    padding: Literal["longest", "max_length"] = Field(
+        default="longest", description="Pad a batch to its longest row, or every batch to max_length."
+    )
+    batching: Literal["padded", "bucketed"] = Field(
+        default="bucketed",
+        description="Rows in random batches, or rows of similar length together in few static shapes.",
+    )
+    max_train_samples: _Count | None = Field(
+        default=None, description="Train on this many rows, chosen at random by the seed."
+    )
+    max_eval_samples: _Count | None = Field(
+        default=None, description="Validate and test on this many rows each, chosen at random by the seed."
+    )
+    drop_invalid: bool = Field(
+        default=False, description="Leave out rows with a null in a needed column instead of stopping."
+    )
+
+
+class TrainingSection(Section):
+    """How the model is trained, scored and chosen."""
+
+    num_train_epochs: float = Field(
+        default=3.0, gt=0, le=1_000_000, description="Passes over the training rows; may be a fraction."
+    )
+    max_steps: _Count | None = Field(default=None, description="Optimizer steps in all; outranks num_train_epochs.")
+    learning_rate: float = Field(
+        default=5e-5, gt=0, description="The learning rate after warmup, from which it decays."
+    )
+    end_learning_rate: float | None = Field(
+        default=None, ge=0, description="The learning rate at the end (polynomial and linear only); null is 0."
+    )
+    lr_power: float | None = Field(
+        default=None, gt=0, description="Exponent of the decay (polynomial only); null is 1, a straight line."
+    )
+    lr_scheduler_type: Literal["polynomial", "linear", "cosine", "constant", "inverse_sqrt"] = Field(
+        default="polynomial", description="How the learning rate goes on after warmup."
+    )
+    warmup_ratio: float | None = Field(
+        default=None, ge=0, lt=1, description="Share of all steps in which the learning rate rises from 0."
+    )
+    warmup_steps: int | None = Field(default=None, ge=0, description="Steps in which the learning rate rises from 0.")
+    optimizer: Literal["adamw", "adam"] = Field(
+        default="adamw", description="Adam with decoupled weight decay, or plain Adam."
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, lt=1, description="Decoupled weight decay of adamw, never on biases and LayerNorm."
+    )
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's mean of the gradients.")
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay of Adam's mean of the squared gradients.")
+    adam_epsilon: float = Field(default=1e-8, gt=0, description="Added to Adam's divisor.")
+    max_grad_norm: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="Gradients are scaled down to this norm over all variables; null never scales them.",
+    )
+    per_device_train_batch_size: _Count = Field(default=8, description="Training rows in one step on one device.")
+    per_device_eval_batch_size: _Count = Field(
+        default=32, description="Rows in one batch of validation or test on one device."
+    )
+    eval_strategy: Annotated[Literal["epoch", "no"], BeforeValidator(_no_for_false)] = Field(
+        default="epoch", description="Validate after every epoch, or not at all while training."
+    )
+    metrics: Annotated[tuple[_Text, ...] | None, _Texts] = Field(
+        default=None,
+        description="Metrics by name (accuracy, f1, f1_macro, glue/mrpc, …) or hub id; null takes the task's own.",
+    )
+    metric_for_best_model: _Text | None = Field(
+        default=None, description="The score that decides which epoch is best and when to stop early; null is the loss."
+    )
+    greater_is_better: bool | None = Field(
+        default=None, description="Whether a larger score is better; needed only where tfft does not know the score."
+    )
+    load_best_model_at_end: bool = Field(
+        default=False, description="Keep the weights of the best epoch, not of the last."
+    )
+    early_stopping_patience: _Count | None = Field(
+        default=None, description="Stop after this many epochs without a better score; null never stops early."
+    )
+
+
+class RuntimeSection(Section):
+    """How the machine is used. Nothing here should change what is learned, but for rounding."""
+
+    mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no_for_false)] = Field(
+        default="auto", description="Precision of the matrix products; auto takes what the device is fast at."
+    )
+    xla: bool = Field(default=False, description="Compile the training step with XLA.")
+    deterministic: bool = Field(default=False, description="Repeat to the last digit on the same machine, more slowly.")
+
+
+class Recipe(Section):
+    """All that a run is made of. Read one with `load` or `from_mapping`, which also find contradictions."""
+
+    task: Literal["text-classification"] = Field(description="What is trained.")
+    seed: int = Field(default=42, ge=0, le=2**32 - 1, description="Seed of new weights, dropout, order and samples.")
+    output_dir: _Text = Field(description="Folder for the run's files; where it is not given, runs/RECIPE.")
+    model: ModelSection = Field(description="The pretrained checkpoint to begin with.")
+    data: DataSection = Field(description="Where the rows come from, and how they become batches.")
+    training: TrainingSection = Field(
+        default=TrainingSection(), description="How the model is trained, scored and chosen."
+    )
+    runtime: RuntimeSection = Field(default=RuntimeSection(), description="How the machine is used.")
+
+    @property
+    def name(self) -> str:
+        """The run's name: the last part of its output folder."""
+        return PurePath(self.output_dir).name or "run"
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults included, as YAML from which `load` makes an equal one."""
+        values = yaml.dump(self.model_dump(mode="json"), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+        return f"# Written by tfft {__version__}: every setting of the run, to be given to --recipe again.\n{values}"
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "model": ModelSection,
+    "data": DataSection,
+    "training": TrainingSection,
+    "runtime": RuntimeSection,
+}
+KEYS: tuple[str, ...] = (
+    *(name for name in Recipe.model_fields if name not in SECTIONS),
+    *(f"{section}.{name}" for section, one in SECTIONS.items() for name in one.model_fields),
+)
+
+# The keys of either kind of source, inside the section `data`.
+HUB_KEYS = ("dataset_name", "dataset_config_name", "train_split_name", "validation_split_name", "test_split_name")
+FILE_KEYS = ("train_file", "validation_file", "test_file")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a recipe's file, for editors: nothing is required, since a recipe may extend another."""
+    schema = Recipe.model_json_schema()
+    schema["properties"] = {
+        "extends": {
+            "type": "string",
+            "description": "Name of a shipped recipe, or path (from this file) of the recipe to build on.",
+        },
+        **schema["properties"],
+    }
+    folder = schema["properties"]["output_dir"]
+    folder["anyOf"] = [{"type": folder.pop("type"), "minLength": folder.pop("minLength")}, {"type": "null"}]
+    for one in (schema, *schema["$defs"].values()):
+        one.pop("required", None)
+        for name, entry in one["properties"].items():
+            entry.pop("title", None)
+            if name in SECTIONS and "$ref" in entry:
+                entry.pop("default", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "tfft recipe"}
