@@ -129,7 +129,7 @@ def order_of(epoch: list[Any]) -> list[int]:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 53, 64])
 def test_bucketed_has_every_row_once_an_epoch(encoded: Encoded, tokenizer: Any, batch_size: int) -> None:
-    steps = batches.steps_per_epoch(len(encoded), batch_size)
+    steps = batches.batches_per_epoch(len(encoded), batch_size)
     for epoch in epochs(bucketed(encoded, tokenizer, batch_size=batch_size), steps, 3):
         assert sorted(order_of(epoch)) == list(range(len(encoded)))
         assert sorted(len(batch[1]) for batch in epoch)[1:] == [batch_size] * (steps - 1)
@@ -268,7 +268,7 @@ def test_static_shapes_are_whole_and_weigh_the_same(encoded: Encoded, tokenizer:
 def test_the_copies_of_static_shapes_weigh_nothing(
     encoded: Encoded, tokenizer: Any, batch_size: int, real: int
 ) -> None:
-    steps = batches.steps_per_epoch(len(encoded), batch_size)
+    steps = batches.batches_per_epoch(len(encoded), batch_size)
     losses = np.random.default_rng(0).random(len(encoded))  # of each row, whatever the model
     (epoch,) = epochs(bucketed(encoded, tokenizer, batch_size=batch_size, static_shapes=True), steps, 1)
     seen: list[int] = []
@@ -290,6 +290,39 @@ def test_static_shapes_are_known_before_the_first_batch(encoded: Encoded, tokeni
     inputs, labels, weights = bucketed(encoded, tokenizer, static_shapes=True).element_spec
     assert labels.shape == weights.shape == (8,)
     assert {spec.shape[0] for spec in inputs.values()} == {8}
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "expected"),
+    [
+        ([8, 8, 5], 1, [1, 1, 1]),
+        ([8, 8, 8, 8], 2, [1, 1, 1, 1]),
+        # A window of 8 and 2 rows: 16 and 4 tenths; the batch left over is a window of its own.
+        ([8, 2, 8], 2, [1.6, 0.4, 1]),
+        ([8, 8, 2], 2, [1, 1, 1]),
+        ([5, 8, 8], 9, [15 / 21, 24 / 21, 24 / 21]),
+    ],
+)
+def test_windows_weigh_by_rows(rows: list[int], size: int, expected: list[float]) -> None:
+    np.testing.assert_allclose(batches.window_weights(tf.constant(rows), size), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bucketed", "static", "padded"])
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_a_windows_mean_loss_is_that_of_its_rows(encoded: Encoded, tokenizer: Any, kind: str, size: int) -> None:
+    losses = np.random.default_rng(0).random(len(encoded))  # of each row, whatever the model
+    more = {"gradient_accumulation_steps": size}
+    if kind == "padded":
+        dataset = padded(encoded, tokenizer, **more)
+    else:
+        dataset = bucketed(encoded, tokenizer, static_shapes=kind == "static", **more).take(7)
+    taken = [(rows, weights) for _, rows, weights in dataset.as_numpy_iterator()]
+    assert len(taken) == 7
+    for start in range(0, 7, size):
+        window = taken[start : start + size]
+        accumulated = np.mean([(losses[rows] * weights).mean() for rows, weights in window])
+        chosen = np.concatenate([rows[weights > 0] for rows, weights in window])
+        assert accumulated == pytest.approx(losses[chosen].mean(), rel=1e-5)
 
 
 # --- padded -----------------------------------------------------------------------------------------------------------

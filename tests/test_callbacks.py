@@ -127,15 +127,15 @@ def test_logs_without_a_loss_stop_nothing() -> None:
     callback.on_epoch_end(0, None)
 
 
-# --- StopAtStep -------------------------------------------------------------------------------------------------------
+# --- StopAtBatch ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("total_steps", "steps_per_epoch", "done"), [(1, 4, 1), (3, 4, 3), (4, 4, 4), (6, 4, 6)])
-def test_stop_at_step_counts_over_epochs(total_steps: int, steps_per_epoch: int, done: int) -> None:
-    callback = callbacks.StopAtStep(total_steps)
+@pytest.mark.parametrize(("total_batches", "batches_per_epoch", "done"), [(1, 4, 1), (3, 4, 3), (4, 4, 4), (6, 4, 6)])
+def test_stop_at_batch_counts_over_epochs(total_batches: int, batches_per_epoch: int, done: int) -> None:
+    callback = callbacks.StopAtBatch(total_batches)
     callback.set_model(stand_in())
     for _ in range(3):
-        for batch in range(steps_per_epoch):
+        for batch in range(batches_per_epoch):
             assert not callback.model.stop_training
             callback.on_train_batch_end(batch)
             if callback.model.stop_training:
@@ -143,7 +143,7 @@ def test_stop_at_step_counts_over_epochs(total_steps: int, steps_per_epoch: int,
         if callback.model.stop_training:
             break
     assert callback.model.stop_training
-    assert callback.steps == done
+    assert callback.batches == done
 
 
 # --- ValidationScores -------------------------------------------------------------------------------------------------
@@ -185,10 +185,10 @@ def test_early_stopping_reads_the_scores(mode: str, values: list[float], epochs:
 
 
 def test_a_fit_that_stops_at_a_step_reports_its_epoch() -> None:
-    stop = callbacks.StopAtStep(6)
+    stop = callbacks.StopAtBatch(6)
     names: list[str] = []
     history = fit(stop, callbacks.LearningRateLog(), callbacks.Checkpoints(names.append))
-    assert stop.steps == 6
+    assert stop.batches == 6
     assert history.epoch == [0, 1]
     assert len(history.history["learning_rate"]) == 2
     assert names == ["last", "last"]

@@ -10,7 +10,7 @@ import pytest
 
 from tfft import optimizers
 from tfft.backend import keras, tf
-from tfft.optimizers.adamw import summed
+from tfft.optimizers.sparse import summed
 
 KINDS = ("polynomial", "linear", "cosine", "constant", "inverse_sqrt")
 
@@ -154,3 +154,115 @@ def test_an_optimizer_comes_back_from_its_configuration(kind: str) -> None:
         again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert type(again) is type(optimizer)
     assert again.get_config()["global_clipnorm"] == 1.0
+
+
+# --- accumulation -----------------------------------------------------------------------------------------------------
+
+
+def moved_by(
+    gradients: list[list[Any]], as_function: bool = False, wrap: Any = lambda one: one, **settings: Any
+) -> tuple[list[np.ndarray], int]:
+    """Two variables after these pairs of gradients, and the optimizer's steps."""
+    variables = [tf.Variable(tf.ones([3, 2]), name="layer/kernel"), tf.Variable([1.0, 2.0], name="layer/bias")]
+    optimizer = wrap(optimizers.make("adamw", settings.pop("rate", 0.1), weight_decay=0.1, **settings))
+
+    def apply(*pair: Any) -> None:
+        optimizer.apply_gradients(zip(pair, variables, strict=True))
+
+    run = tf.function(apply) if as_function else apply
+    for pair in gradients:
+        run(*pair)
+    return [variable.numpy() for variable in variables], int(optimizer.iterations)
+
+
+def random_gradients(count: int) -> list[list[Any]]:
+    generator = np.random.default_rng(1)
+    shapes = ((3, 2), (2,))
+    return [[tf.constant(generator.normal(size=shape), tf.float32) for shape in shapes] for _ in range(count)]
+
+
+@pytest.mark.parametrize("as_function", [False, True])
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
+def test_a_window_is_one_step_with_the_mean_gradient(as_function: bool, max_grad_norm: float | None) -> None:
+    rate = optimizers.linear_decay(0.1, 4, warmup_steps=1)
+    given = random_gradients(6)
+    means = [[sum(parts) / 2 for parts in zip(*given[at : at + 2], strict=True)] for at in (0, 2, 4)]
+    settings = {"rate": rate, "max_grad_norm": max_grad_norm}
+    accumulated, steps = moved_by(given, as_function, gradient_accumulation_steps=2, **settings)
+    at_once, same_steps = moved_by(means, **settings)
+    assert steps == same_steps == 3
+    for one, other in zip(accumulated, at_once, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_nothing_moves_before_a_windows_end() -> None:
+    (kernel, bias), steps = moved_by(random_gradients(2), gradient_accumulation_steps=3)
+    assert steps == 0
+    np.testing.assert_array_equal(kernel, np.ones([3, 2]))
+    np.testing.assert_array_equal(bias, [1, 2])
+
+
+def test_an_epochs_end_ends_its_window() -> None:
+    """Five batches by twos are windows of 2, 2 and 1 batches; the next epoch begins a new one."""
+    given = random_gradients(7)
+    windows = (given[0:2], given[2:4], given[4:5], given[5:7])
+    means = [[sum(parts) / len(window) for parts in zip(*window, strict=True)] for window in windows]
+    accumulated, steps = moved_by(given, gradient_accumulation_steps=2, batches_per_epoch=5)
+    assert steps == 4
+    for one, other in zip(accumulated, moved_by(means)[0], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_sparse_gradients_add_up_like_dense_ones() -> None:
+    values = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    parts = tf.IndexedSlices(values, tf.constant([2, 0, 2]), tf.constant([3, 2]))
+    bias = tf.constant([0.5, -0.5])
+    settings = {"gradient_accumulation_steps": 2, "max_grad_norm": 1.0}
+    sparse, _ = moved_by([[parts, bias]] * 2, as_function=True, **settings)
+    dense, _ = moved_by([[tf.convert_to_tensor(parts), bias]] * 2, **settings)
+    for one, other in zip(sparse, dense, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_variable_without_gradient_stays_and_hinders_nothing() -> None:
+    given = [[gradient, None] for gradient, _ in random_gradients(2)]
+    (kernel, bias), steps = moved_by(given, gradient_accumulation_steps=2)
+    assert steps == 1
+    assert (kernel != 1).all()
+    np.testing.assert_array_equal(bias, [1, 2])
+
+
+def test_accumulation_under_a_scaled_loss() -> None:
+    """As `compile` wraps the optimizer for float16. The wrapper unscales before the sums."""
+
+    def scaled(optimizer: keras.optimizers.Optimizer) -> Any:
+        return keras.mixed_precision.LossScaleOptimizer(optimizer, dynamic=False, initial_scale=8.0)
+
+    given = random_gradients(4)
+    plain, steps = moved_by(given, gradient_accumulation_steps=2)
+    wrapped, same_steps = moved_by(given, as_function=True, wrap=scaled, gradient_accumulation_steps=2)
+    assert steps == same_steps == 2
+    for one, other in zip(wrapped, plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_steps_to_batches_is_what_the_optimizer_does(size: int) -> None:
+    given = random_gradients(15)
+    for batches in range(1, 16):
+        _, steps = moved_by(given[:batches], gradient_accumulation_steps=size, batches_per_epoch=5)
+        assert optimizers.batches_of_steps(steps, 5, size) <= batches
+        assert optimizers.batches_of_steps(steps + 1, 5, size) > batches
+        assert optimizers.steps_of_batches(optimizers.batches_of_steps(steps, 5, size), 5, size) == steps
+        assert optimizers.steps_of_batches(batches, 5, size) in (steps, steps + 1)
+
+
+def test_accumulation_needs_a_batch() -> None:
+    with pytest.raises(ValueError, match="gradient_accumulation_steps is 0; expected at least 1"):
+        optimizers.make("adam", 0.1, gradient_accumulation_steps=0)
+
+
+def test_the_optimizer_comes_back_from_its_configuration() -> None:
+    made = optimizers.make("adamw", 0.1, gradient_accumulation_steps=3, batches_per_epoch=7)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(made))
+    assert (again.gradient_accumulation_steps, again.batches_per_epoch) == (3, 7)

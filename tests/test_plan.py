@@ -45,6 +45,12 @@ def make(data: dict[str, Any] | None = None, **training: Any) -> plan.Plan:
         ({"per_device_train_batch_size": 5}, 2, 2, 1),
         ({"per_device_train_batch_size": 64}, 1, 1, 1),
         ({"per_device_train_batch_size": 1, "num_train_epochs": 2.5}, 10, 25, 3),
+        # Steps of up to 2 of the 3 batches: 2 and 1.
+        ({"gradient_accumulation_steps": 2}, 2, 2, 1),
+        ({"gradient_accumulation_steps": 2, "num_train_epochs": 2.5}, 2, 5, 3),
+        ({"gradient_accumulation_steps": 2, "max_steps": 3}, 2, 3, 2),
+        ({"gradient_accumulation_steps": 3, "num_train_epochs": 4.0}, 1, 4, 4),
+        ({"gradient_accumulation_steps": 99, "num_train_epochs": 4.0}, 1, 4, 4),
     ],
 )
 def test_steps_by_hand(training: dict[str, Any], steps_per_epoch: int, total_steps: int, epochs: int) -> None:
@@ -52,6 +58,21 @@ def test_steps_by_hand(training: dict[str, Any], steps_per_epoch: int, total_ste
     assert (made.steps_per_epoch, made.total_steps, made.epochs) == (steps_per_epoch, total_steps, epochs)
     assert made.batch_size == training.get("per_device_train_batch_size", 4)
     assert (made.epochs - 1) * made.steps_per_epoch < made.total_steps <= made.epochs * made.steps_per_epoch
+
+
+@pytest.mark.parametrize(
+    ("training", "total_batches"),
+    [
+        ({}, 3),
+        ({"max_steps": 7}, 7),
+        ({"gradient_accumulation_steps": 2, "max_steps": 1}, 2),
+        ({"gradient_accumulation_steps": 2, "max_steps": 2}, 3),
+        ({"gradient_accumulation_steps": 2, "max_steps": 3}, 5),
+        ({"gradient_accumulation_steps": 5, "max_steps": 2}, 6),
+    ],
+)
+def test_batches_by_hand(training: dict[str, Any], total_batches: int) -> None:
+    assert make(**training).total_batches == total_batches
 
 
 @pytest.mark.parametrize(

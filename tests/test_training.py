@@ -94,6 +94,31 @@ def test_training_reports(kit: Kit, batching: str) -> None:
     assert trained.history[1]["learning_rate"] == pytest.approx(5e-3)
 
 
+@pytest.mark.parametrize("batching", ["bucketed", "padded"])
+@pytest.mark.parametrize(("batch_size", "accumulated"), [(11, 4), (16, 3), (8, 6), (8, 50)])
+def test_batches_accumulated_are_one_large_batch(kit: Kit, batching: str, batch_size: int, accumulated: int) -> None:
+    """All 44 rows in one step an epoch; 16 and 8 leave a partial batch, and 50 a window that the epoch cuts short."""
+    kit.found.config.hidden_dropout_prob = kit.found.config.attention_probs_dropout_prob = 0.0
+    settings = {"batching": batching, "num_train_epochs": 3.0, "warmup_steps": 1, "max_grad_norm": 0.1}
+    settings |= {"optimizer": "adamw", "weight_decay": 0.1, "adam_epsilon": 1e-4}
+    trained, model = kit.train(
+        per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulated, **settings
+    )
+    at_once, other = kit.train(per_device_train_batch_size=ROWS, **settings)
+    assert (trained.steps, at_once.steps) == (3, 3)
+    assert (trained.batches, at_once.batches) == (3 * -(-ROWS // batch_size), 3)
+    for one, two in zip(trained.history, at_once.history, strict=True):
+        assert one["learning_rate"] == two["learning_rate"]
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_window_at_the_end_of_an_epoch_is_not_lost(kit: Kit) -> None:
+    trained, _ = kit.train(gradient_accumulation_steps=4, num_train_epochs=2.0)  # 6 batches: 4 and 2
+    assert (trained.steps, trained.batches) == (4, 12)
+    assert trained.history[-1]["learning_rate"] == 0
+
+
 def test_one_seed_gives_one_training(kit: Kit) -> None:
     first, one = kit.train()
     second, other = kit.train()

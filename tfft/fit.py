@@ -358,7 +358,7 @@ def _report(
     from tfft import environment
 
     rows = len(prepared.train)
-    seen = rows * trained.steps / -(-rows // recipe.training.per_device_train_batch_size)
+    seen = rows * trained.batches / -(-rows // recipe.training.per_device_train_batch_size)
     return {
         "train": {
             "loss": trained.history[-1]["loss"],

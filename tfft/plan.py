@@ -13,7 +13,7 @@ from tfft.console import Voice
 from tfft.data import Prepared, batches
 from tfft.hardware import Device, Precision
 from tfft.models.load import Loaded, parameter_counts
-from tfft.optimizers import warmup_steps_from
+from tfft.optimizers import batches_of_steps, warmup_steps_from
 from tfft.recipe import DataSection, TrainingSection
 
 HISTOGRAM_BARS = 8
@@ -26,8 +26,10 @@ class Plan:
     """The numbers of a training.
 
     Attributes:
-        batch_size: rows of a step.
-        steps_per_epoch: batches of an epoch, the partial one included.
+        batch_size: rows of a batch.
+        accumulated: batches of an optimizer step.
+        batches_per_epoch: the partial one included.
+        total_batches: of the whole training.
         total_steps: optimizer steps in all.
         epochs: epochs begun; the last may end before it is through.
         warmup_steps: steps in which the learning rate rises.
@@ -35,21 +37,32 @@ class Plan:
     """
 
     batch_size: int
-    steps_per_epoch: int
+    accumulated: int
+    batches_per_epoch: int
+    total_batches: int
     total_steps: int
     epochs: int
     warmup_steps: int
     widths: tuple[int, ...]
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; the last may have fewer batches than the others."""
+        return math.ceil(self.batches_per_epoch / self.accumulated)
+
 
 def make(data: DataSection, training: TrainingSection, lengths: np.ndarray, max_length: int) -> Plan:
     """The plan for training rows of these `lengths` in tokens."""
     batch_size = training.per_device_train_batch_size
-    steps_per_epoch = batches.steps_per_epoch(len(lengths), batch_size)
+    accumulated = training.gradient_accumulation_steps
+    batches_per_epoch = batches.batches_per_epoch(len(lengths), batch_size)
+    steps_per_epoch = math.ceil(batches_per_epoch / accumulated)
     total_steps = training.max_steps or max(1, math.ceil(training.num_train_epochs * steps_per_epoch))
     return Plan(
         batch_size=batch_size,
-        steps_per_epoch=steps_per_epoch,
+        accumulated=accumulated,
+        batches_per_epoch=batches_per_epoch,
+        total_batches=batches_of_steps(total_steps, batches_per_epoch, accumulated),
         total_steps=total_steps,
         epochs=math.ceil(total_steps / steps_per_epoch),
         warmup_steps=warmup_steps_from(training.warmup_ratio, training.warmup_steps, total_steps),
@@ -112,8 +125,9 @@ def show_model(voice: Voice, name: str, loaded: Loaded, device: Device, precisio
 def show_steps(voice: Voice, plan: Plan, data: DataSection) -> None:
     """Says how many steps there will be, and of which shapes."""
     widths = ", ".join(map(str, plan.widths)) if plan.widths else "as wide as the longest row of each batch"
+    rows = f"{plan.batch_size}" + (f" x {plan.accumulated}" if plan.accumulated > 1 else "")
     voice.say(
-        f"training: {plan.total_steps:,} steps of {plan.batch_size} rows, {plan.steps_per_epoch:,} an epoch, "
+        f"training: {plan.total_steps:,} steps of {rows} rows, {plan.steps_per_epoch:,} an epoch, "
         f"{plan.warmup_steps:,} of warmup; {data.batching} batches, tokens: {widths}"
     )
 

@@ -39,12 +39,14 @@ class Trained:
         history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`.
         seconds: from the call of `fit` to its return, validation included.
         steps: optimizer steps done.
+        batches: batches done, the same number unless gradients were accumulated.
         kept_epoch: the epoch whose weights the model has now, counted from 1.
     """
 
     history: list[dict[str, float]]
     seconds: float
     steps: int
+    batches: int
     kept_epoch: int
 
 
@@ -66,13 +68,15 @@ def make_optimizer(training: TrainingSection, plan: Plan) -> keras.optimizers.Op
         beta_2=training.adam_beta2,
         epsilon=training.adam_epsilon,
         max_grad_norm=training.max_grad_norm,
+        gradient_accumulation_steps=plan.accumulated,
+        batches_per_epoch=plan.batches_per_epoch,
     )
 
 
 def make_batches(
     train: Split, data: DataSection, plan: Plan, tokenizer: Any, *, seed: int, static_shapes: bool
 ) -> tf.data.Dataset:
-    """Training batches without end; an epoch is `plan.steps_per_epoch` of them."""
+    """Training batches without end; an epoch is `plan.batches_per_epoch` of them."""
     assert train.labels is not None
     if data.batching == "bucketed":
         return batches.bucketed(
@@ -83,6 +87,7 @@ def make_batches(
             seed=seed,
             tokenizer=tokenizer,
             static_shapes=static_shapes,
+            gradient_accumulation_steps=plan.accumulated,
         )
     one_epoch = batches.padded(
         train.encoded,
@@ -91,6 +96,7 @@ def make_batches(
         tokenizer=tokenizer,
         shuffle=True,
         max_length=plan.widths[0] if plan.widths else None,
+        gradient_accumulation_steps=plan.accumulated,
     )
     return batches.without_autotune(one_epoch.repeat())
 
@@ -127,8 +133,8 @@ def train(
             save.save(model, tokenizer, target)
 
     checkpoints = callbacks.Checkpoints(keep, *((best.monitor, best.mode) if best else ()))
-    stop = callbacks.StopAtStep(plan.total_steps)
-    progress = callbacks.Progress(voice, plan.total_steps, plan.steps_per_epoch, plan.batch_size)
+    stop = callbacks.StopAtBatch(plan.total_batches)
+    progress = callbacks.Progress(voice, plan.total_batches, plan.batches_per_epoch, plan.batch_size, plan.accumulated)
     patience = training.early_stopping_patience
     wanted = [
         callbacks.ValidationScores(score) if score else None,
@@ -145,7 +151,7 @@ def train(
         history = model.fit(
             dataset,
             epochs=plan.epochs,
-            steps_per_epoch=plan.steps_per_epoch,
+            steps_per_epoch=plan.batches_per_epoch,
             verbose=0,
             callbacks=[one for one in wanted if one is not None],
         )
@@ -154,7 +160,7 @@ def train(
     except KeyboardInterrupt:
         progress.close()
         keep("last")
-        raise KeyboardInterrupt(_interrupted(folder, stop.steps, plan)) from None
+        raise KeyboardInterrupt(_interrupted(folder, int(model.optimizer.iterations), plan)) from None
     finally:
         progress.close()
     seconds = time.perf_counter() - began
@@ -162,7 +168,7 @@ def train(
     if training.load_best_model_at_end and checkpoints.best_epoch not in (None, kept_epoch):
         save.restore(model, folder / "checkpoint" / "best")
         kept_epoch = checkpoints.best_epoch or 0
-    return Trained(_rows(history), seconds, stop.steps, kept_epoch)
+    return Trained(_rows(history), seconds, int(model.optimizer.iterations), stop.batches, kept_epoch)
 
 
 def _rows(history: keras.callbacks.History) -> list[dict[str, float]]:

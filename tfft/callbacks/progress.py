@@ -9,6 +9,7 @@ from typing import Any
 from tfft.backend import keras
 from tfft.callbacks.learning_rate_log import current_rate
 from tfft.console import Voice
+from tfft.optimizers import steps_of_batches
 
 # Lines an epoch where no bar can be drawn, and seconds between two redrawn texts of a bar.
 LINES_AN_EPOCH = 4
@@ -22,24 +23,29 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         voice: where to speak.
-        total_steps: optimizer steps of the whole training.
-        steps_per_epoch: of one epoch.
-        batch_size: training rows a step.
+        total_batches: of the whole training.
+        batches_per_epoch: the partial one included.
+        batch_size: training rows of a batch.
+        accumulated: batches of an optimizer step.
     """
 
-    def __init__(self, voice: Voice, total_steps: int, steps_per_epoch: int, batch_size: int) -> None:
+    def __init__(
+        self, voice: Voice, total_batches: int, batches_per_epoch: int, batch_size: int, accumulated: int = 1
+    ) -> None:
         super().__init__()
-        self.voice, self.total_steps, self.batch_size = voice, total_steps, batch_size
-        self.steps_per_epoch = steps_per_epoch
-        self.epochs = -(-total_steps // steps_per_epoch)
-        self._every = max(1, steps_per_epoch // LINES_AN_EPOCH)
-        self._steps, self._seconds, self._began, self._drawn = 0, 0.0, 0.0, 0.0
+        self.voice, self.total_batches, self.batch_size = voice, total_batches, batch_size
+        self.batches_per_epoch, self.accumulated = batches_per_epoch, accumulated
+        self.epochs = -(-total_batches // batches_per_epoch)
+        self._every = max(1, batches_per_epoch // LINES_AN_EPOCH)
+        self._batches, self._seconds, self._began, self._drawn = 0, 0.0, 0.0, 0.0
         self._open = contextlib.ExitStack()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Draws the bar."""
         self._bar = self._open.enter_context(self.voice.bar())
-        self._task = self._bar.add_task("training", total=self.total_steps, detail="first step: building the graph")
+        self._task = self._bar.add_task(
+            "training", total=self._steps(self.total_batches), detail="first step: building the graph"
+        )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins to count the epoch's time."""
@@ -47,23 +53,27 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Moves the bar, or says a line every quarter of an epoch."""
-        self._steps += 1
+        self._batches += 1
         now = time.perf_counter()
         # The first step builds the graph, which says nothing of the others; validation lies between the epochs.
-        self._seconds += now - self._began if self._steps > 1 else 0.0
+        self._seconds += now - self._began if self._batches > 1 else 0.0
         self._began = now
         if self.voice.is_terminal:
-            self._bar.update(self._task, completed=self._steps)
+            self._bar.update(self._task, completed=self._steps(self._batches))
             if now - self._drawn > REDRAW_SECONDS:
                 self._drawn = now
                 self._bar.update(self._task, detail=self._detail(logs))
-        elif (batch + 1) % self._every == 0 and batch + 1 < self.steps_per_epoch:
-            left = (self.total_steps - self._steps) * self._seconds / max(self._steps - 1, 1)
-            self.voice.say(f"step {self._steps:,} of {self.total_steps:,}: {self._detail(logs)}, {left:,.0f} s left")
+        elif (batch + 1) % self._every == 0 and batch + 1 < self.batches_per_epoch:
+            left = (self.total_batches - self._batches) * self._seconds / max(self._batches - 1, 1)
+            done = f"step {self._steps(self._batches):,} of {self._steps(self.total_batches):,}"
+            self.voice.say(f"{done}: {self._detail(logs)}, {left:,.0f} s left")
+
+    def _steps(self, batches: int) -> int:
+        return steps_of_batches(batches, self.batches_per_epoch, self.accumulated)
 
     def _detail(self, logs: dict[str, Any] | None) -> str:
         loss = (logs or {}).get("loss", float("nan"))
-        speed = (self._steps - 1) * self.batch_size / max(self._seconds, 1e-9)
+        speed = (self._batches - 1) * self.batch_size / max(self._seconds, 1e-9)
         return f"loss {loss:.4f}, rate {current_rate(self.model.optimizer):.2e}, {speed:,.1f} samples/s"
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -24,7 +24,7 @@ MAP_THREADS = 2
 PREFETCH_BATCHES = 4
 
 
-def steps_per_epoch(rows: int, batch_size: int) -> int:
+def batches_per_epoch(rows: int, batch_size: int) -> int:
     """Batches that hold `rows` rows, the last partial one included."""
     return math.ceil(rows / batch_size)
 
@@ -111,6 +111,24 @@ class _Rows:
         return inputs
 
 
+def window_weights(rows: tf.Tensor, gradient_accumulation_steps: int) -> tf.Tensor:
+    """What each batch of an epoch weighs, so that the mean of a window's mean losses is the mean over its rows.
+
+    1 everywhere but in a window whose batches differ in their rows: there, rows * batches / rows of the window.
+
+    Args:
+        rows: (batches,) integer, the rows of each batch in the epoch's order.
+        gradient_accumulation_steps: batches of a window; the last has what is left.
+
+    Returns:
+        (batches,) float32.
+    """
+    windows = tf.range(tf.size(rows)) // gradient_accumulation_steps
+    rows = tf.cast(rows, tf.float32)
+    means = tf.math.segment_mean(rows, windows)
+    return rows / tf.gather(means, windows)
+
+
 def bucketed(
     encoded: Encoded,
     labels: np.ndarray,
@@ -120,13 +138,14 @@ def bucketed(
     seed: int,
     tokenizer: Any,
     static_shapes: bool = False,
+    gradient_accumulation_steps: int = 1,
 ) -> tf.data.Dataset:
     """An endless stream of training batches (inputs, labels, weights), rows of similar length together.
 
-    An epoch is `steps_per_epoch(rows, batch_size)` batches and has every row exactly once. Its order is drawn anew from
-    `seed` and the epoch's number: rows are shuffled, sorted by bucket (stable, so each bucket stays shuffled) and cut
-    into batches, whose order is shuffled again. A batch across two buckets takes the wider one, so that all batches but
-    one are full.
+    An epoch is `batches_per_epoch(rows, batch_size)` batches and has every row exactly once. Its order is drawn anew
+    from `seed` and the epoch's number: rows are shuffled, sorted by bucket (stable, so each bucket stays shuffled) and
+    cut into batches, whose order is shuffled again. A batch across two buckets takes the wider one, so that all batches
+    but one are full.
 
     Args:
         encoded: the rows.
@@ -138,13 +157,14 @@ def bucketed(
         static_shapes: fill the partial batch to `batch_size` with copies of weight 0, for compilers that want every
             shape to be whole. Real rows then weigh `batch_size / real rows`, so that Keras's mean over the batch is the
             mean over the real rows.
+        gradient_accumulation_steps: batches that make one step, see `window_weights`.
 
     Returns:
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch,) labels, (batch,) float32 weights).
     """
     rows = _Rows(encoded, tokenizer, labels)
     count = len(encoded)
-    steps = steps_per_epoch(count, batch_size)
+    steps = batches_per_epoch(count, batch_size)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
     row_widths = tf.constant(width_of_row)
 
@@ -158,14 +178,16 @@ def bucketed(
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         order, batches = epoch_order(epoch)
-        return tf.data.Dataset.from_tensor_slices(batches).map(
-            lambda batch: order[batch * batch_size : (batch + 1) * batch_size]
+        sizes = tf.minimum(batch_size, count - batches * batch_size)
+        weights = window_weights(sizes, gradient_accumulation_steps)
+        return tf.data.Dataset.from_tensor_slices((batches, weights)).map(
+            lambda batch, weight: (order[batch * batch_size : (batch + 1) * batch_size], weight)
         )
 
-    def fill(chosen: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+    def fill(chosen: tf.Tensor, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         real = tf.shape(chosen)[0]
         width = tf.reduce_max(tf.gather(row_widths, chosen))
-        weights = tf.ones([real], tf.float32)
+        weights = tf.fill([real], weight)
         if static_shapes:
             weights = tf.pad(weights * tf.cast(batch_size / real, tf.float32), [[0, batch_size - real]])
             weights.set_shape([batch_size])
@@ -184,6 +206,7 @@ def padded(
     tokenizer: Any,
     shuffle: bool,
     max_length: int | None = None,
+    gradient_accumulation_steps: int = 1,
 ) -> tf.data.Dataset:
     """One epoch of batches by `datasets.Dataset.to_tf_dataset` with `DataCollatorWithPadding`: the course's way.
 
@@ -192,9 +215,11 @@ def padded(
 
     Args:
         max_length: pad every batch to this width; None pads to the longest row of each batch.
+        gradient_accumulation_steps: batches that make one step, see `window_weights`.
 
     Returns:
-        A dataset of ({"input_ids": (batch, width) int64, …}, (batch,) labels).
+        A dataset of ({"input_ids": (batch, width) int64, …}, (batch,) labels), with (batch,) float32 weights behind the
+        labels where several batches make one step.
     """
     from transformers import DataCollatorWithPadding
 
@@ -211,6 +236,12 @@ def padded(
         collate_fn=collate,
         prefetch=False,
     )
+    if gradient_accumulation_steps > 1:
+        starts = tf.range(0, len(encoded), batch_size)
+        weights = window_weights(tf.minimum(batch_size, len(encoded) - starts), gradient_accumulation_steps)
+        dataset = dataset.enumerate().map(
+            lambda batch, pair: (*pair, tf.fill([tf.shape(pair[1])[0]], weights[batch])), num_parallel_calls=MAP_THREADS
+        )
     return without_autotune(dataset.prefetch(PREFETCH_BATCHES))
 
 

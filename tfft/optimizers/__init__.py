@@ -7,7 +7,17 @@ Example:
 
 from __future__ import annotations
 
+from tfft.optimizers.accumulation import batches_of_steps, steps_of_batches
 from tfft.optimizers.adamw import NO_DECAY, make
 from tfft.optimizers.schedules import Schedule, linear_decay, make_schedule, warmup_steps_from
 
-__all__ = ["NO_DECAY", "Schedule", "linear_decay", "make", "make_schedule", "warmup_steps_from"]
+__all__ = [
+    "NO_DECAY",
+    "Schedule",
+    "batches_of_steps",
+    "linear_decay",
+    "make",
+    "make_schedule",
+    "steps_of_batches",
+    "warmup_steps_from",
+]

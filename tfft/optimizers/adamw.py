@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from tfft.backend import keras, tf
+from tfft.backend import keras
+from tfft.optimizers.accumulation import Accumulates
+from tfft.optimizers.sparse import SumsFirst
 
 # Never decayed: biases and the scale and shift of layer normalisation (Devlin et al. 2019, the released BERT code).
 NO_DECAY = ("bias", "LayerNorm", "layer_norm", "layernorm", "gamma", "beta")
 
 
-def summed(gradient: Any) -> Any:
-    """A sparse gradient with every row once, the sum of its parts; a dense one as it is.
-
-    An embedding's gradient has one part for every token. Keras clips before it sums them, and the norm of the parts is
-    not that of the gradient.
-    """
-    if not isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    rows, places = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
-
-
-class _SumsFirst:
-    """Mixed into an optimizer: gradients are summed before anything is done with them."""
-
-    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]], *args: Any, **kwargs: Any) -> Any:
-        """As Keras's."""
-        pairs = [(summed(gradient), variable) for gradient, variable in grads_and_vars]
-        return super().apply_gradients(pairs, *args, **kwargs)  # type: ignore[misc]
-
-
 @keras.saving.register_keras_serializable("tfft")
-class Adam(_SumsFirst, keras.optimizers.Adam):
+class Adam(Accumulates, SumsFirst, keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015)."""
 
 
 @keras.saving.register_keras_serializable("tfft")
-class AdamW(_SumsFirst, keras.optimizers.AdamW):
+class AdamW(Accumulates, SumsFirst, keras.optimizers.AdamW):
     """Adam with decay apart from the gradient (Loshchilov & Hutter 2019)."""
 
 
@@ -52,6 +31,8 @@ def make(
     beta_2: float = 0.999,
     epsilon: float = 1e-8,
     max_grad_norm: float | None = None,
+    gradient_accumulation_steps: int = 1,
+    batches_per_epoch: int | None = None,
 ) -> keras.optimizers.Optimizer:
     """A Keras optimizer for fine-tuning.
 
@@ -61,6 +42,7 @@ def make(
         weight_decay: for `adamw`; never on biases and LayerNorm (`NO_DECAY`).
         beta_1, beta_2, epsilon: Adam's.
         max_grad_norm: gradients are scaled down together where their joint norm is larger.
+        gradient_accumulation_steps, batches_per_epoch: see `Accumulates`.
     """
     shared = {
         "learning_rate": learning_rate,
@@ -69,6 +51,8 @@ def make(
         "epsilon": epsilon,
         "global_clipnorm": max_grad_norm,
         "jit_compile": False,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
+        "batches_per_epoch": batches_per_epoch,
     }
     if kind == "adam":
         return Adam(**shared)

@@ -132,6 +132,9 @@ class TrainingSection(Section):
         description="Gradients are scaled down to this norm over all variables; null never scales them.",
     )
     per_device_train_batch_size: _Count = Field(default=8, description="Training rows in one step on one device.")
+    gradient_accumulation_steps: _Count = Field(
+        default=1, description="Batches whose mean gradient makes one optimizer step."
+    )
     per_device_eval_batch_size: _Count = Field(
         default=32, description="Rows in one batch of validation or test on one device."
     )

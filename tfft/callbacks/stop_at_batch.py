@@ -7,19 +7,19 @@ from typing import Any
 from tfft.backend import keras
 
 
-class StopAtStep(keras.callbacks.Callback):
-    """Ends training after `total_steps` optimizer steps; the epoch's end is still reported.
+class StopAtBatch(keras.callbacks.Callback):
+    """Ends training after `total_batches` batches; the epoch's end is still reported.
 
     Attributes:
-        steps: the steps done.
+        batches: the batches done.
     """
 
-    def __init__(self, total_steps: int) -> None:
+    def __init__(self, total_batches: int) -> None:
         super().__init__()
-        self.total_steps, self.steps = total_steps, 0
+        self.total_batches, self.batches = total_batches, 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts, and stops at the last one."""
-        self.steps += 1
-        if self.steps >= self.total_steps:
+        self.batches += 1
+        if self.batches >= self.total_batches:
             self.model.stop_training = True
