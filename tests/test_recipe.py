@@ -70,6 +70,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.lr_power",
         "since training.lr_scheduler_type is linear: it is for polynomial only",
     ),
+    "two tables of rates": (
+        ("training.layerwise_lr_decay=0.9", "training.learning_rate_multipliers={'*': 1.0}"),
+        ("training.learning_rate_multipliers={'*': 1.0}",),
+        "training.learning_rate_multipliers",
+        "expected null, since training.layerwise_lr_decay is 0.9: give one of them",
+    ),
     "decay without decay": (
         ("training.optimizer=adam", "training.weight_decay=0.01"),
         ("training.weight_decay=0.01",),
@@ -260,6 +266,8 @@ def _values(overrides: tuple[str, ...]) -> dict[str, Any]:
         ("data.text_columns=[a, b, c]", "expected a list of 1 or 2 texts"),
         ("data.text_columns=[1]", """got 1; expected text, so put it in quotes: '1', or "'1'" in a shell"""),
         ("model.name_or_path=", "got null; expected text"),
+        ("training.learning_rate_multipliers=3", "expected a table, each name with a number of at least 0 or null"),
+        ("training.learning_rate_multipliers.head=-1", "multipliers[head]: got -1; expected a number of at least 0"),
         ("training=3", "got 3; expected a section: keys and values"),
         ("task=regression", "got 'regression'; expected text-classification"),
     ],

@@ -211,6 +211,7 @@ def _run(
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     with hardware.computing_in(precision):
         loaded = load_classifier(source, prepared.label_map.names, task.auto_class)
+    multipliers = training.rate_multipliers(recipe.training, loaded.model)
     planned = plan.make(recipe.data, recipe.training, prepared.train.encoded.lengths, max_length)
     plan.show_model(voice, source.name, loaded, device, precision)
     plan.show_steps(voice, planned, recipe.data)
@@ -236,6 +237,7 @@ def _run(
             score=scorers.get("eval") if recipe.training.eval_strategy == "epoch" else None,
             best=best,
             xla=xla,
+            multipliers=multipliers,
         )
         scores = {name: scorer() for name, scorer in scorers.items()}
         _save(folder, model, tokenizer, prepared, trained, scorers)

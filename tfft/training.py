@@ -50,8 +50,28 @@ class Trained:
     kept_epoch: int
 
 
-def make_optimizer(training: TrainingSection, plan: Plan) -> keras.optimizers.Optimizer:
-    """The optimizer with its schedule."""
+def rate_multipliers(training: TrainingSection, model: keras.Model) -> dict[str, float] | None:
+    """What multiplies the rate of each trained weight, by its name; None where one rate is for all.
+
+    Raises:
+        ModelError: the recipe tells parts apart that this model has not, or leaves some out.
+    """
+    names = [variable.name for variable in model.trainable_variables]
+    if training.layerwise_lr_decay is not None:
+        return optimizers.multipliers_by_depth(names, training.layerwise_lr_decay)
+    if training.learning_rate_multipliers is not None:
+        return optimizers.multipliers_by_pattern(names, training.learning_rate_multipliers)
+    return None
+
+
+def make_optimizer(
+    training: TrainingSection, plan: Plan, multipliers: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
+    """The optimizer with its schedule.
+
+    Args:
+        multipliers: see `rate_multipliers`.
+    """
     schedule = optimizers.make_schedule(
         training.lr_scheduler_type,
         training.learning_rate,
@@ -70,6 +90,7 @@ def make_optimizer(training: TrainingSection, plan: Plan) -> keras.optimizers.Op
         max_grad_norm=training.max_grad_norm,
         gradient_accumulation_steps=plan.accumulated,
         batches_per_epoch=plan.batches_per_epoch,
+        rate_multipliers=multipliers,
     )
 
 
@@ -113,6 +134,7 @@ def train(
     score: Callable[[], Mapping[str, float]] | None,
     best: Best | None,
     xla: bool,
+    multipliers: Mapping[str, float] | None = None,
 ) -> Trained:
     """Trains `model` and leaves in it the weights to be kept.
 
@@ -121,12 +143,15 @@ def train(
         folder: an open run folder, for `checkpoint/` and `logs/`.
         score: the validation scores of the model as it stands; None does not validate.
         best: how the best epoch is told; None keeps the last one's weights.
+        multipliers: see `rate_multipliers`.
 
     Raises:
         RunError: the loss is no number any more; the weights of the last epoch before that stay in the folder.
         KeyboardInterrupt: with a message, after the weights of that moment were saved.
     """
-    model.compile(optimizer=make_optimizer(training, plan), loss=heads.CrossEntropyFromLogits(), jit_compile=xla)
+    model.compile(
+        optimizer=make_optimizer(training, plan, multipliers), loss=heads.CrossEntropyFromLogits(), jit_compile=xla
+    )
 
     def keep(name: str) -> None:
         with folder.whole_folder(f"checkpoint/{name}") as target:

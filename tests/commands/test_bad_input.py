@@ -139,6 +139,11 @@ TABLE = (
     ),
     Row("nothing to validate on", lambda job: ["~data.validation_file"], ("data.validation_split",)),
     Row("max_length beyond the positions", lambda job: ["data.max_length=65"], ("data.max_length", "65", "64")),
+    Row(
+        "a part that the model has not",
+        lambda job: ["training.learning_rate_multipliers={layer.9: 0.1, '*': 1}"],
+        ("training.learning_rate_multipliers", "'layer.9'", "embeddings, layer.0, layer.1, pooler, head"),
+    ),
     Row("no such checkpoint", lambda job: ["model.name_or_path=./no/model"], ("model.name_or_path", "./no/model")),
     Row(
         "checkpoint without weights",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tfft.optimizers.accumulation import batches_of_steps, steps_of_batches
 from tfft.optimizers.adamw import NO_DECAY, make
+from tfft.optimizers.rates import multipliers_by_depth, multipliers_by_pattern
 from tfft.optimizers.schedules import Schedule, linear_decay, make_schedule, warmup_steps_from
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "linear_decay",
     "make",
     "make_schedule",
+    "multipliers_by_depth",
+    "multipliers_by_pattern",
     "steps_of_batches",
     "warmup_steps_from",
 ]

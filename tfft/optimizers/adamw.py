@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfft.backend import keras
 from tfft.optimizers.accumulation import Accumulates
+from tfft.optimizers.rates import ScalesRates
 from tfft.optimizers.sparse import SumsFirst
 
 # Never decayed: biases and the scale and shift of layer normalisation (Devlin et al. 2019, the released BERT code).
@@ -13,12 +15,12 @@ NO_DECAY = ("bias", "LayerNorm", "layer_norm", "layernorm", "gamma", "beta")
 
 
 @keras.saving.register_keras_serializable("tfft")
-class Adam(Accumulates, SumsFirst, keras.optimizers.Adam):
+class Adam(Accumulates, SumsFirst, ScalesRates, keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015)."""
 
 
 @keras.saving.register_keras_serializable("tfft")
-class AdamW(Accumulates, SumsFirst, keras.optimizers.AdamW):
+class AdamW(Accumulates, SumsFirst, ScalesRates, keras.optimizers.AdamW):
     """Adam with decay apart from the gradient (Loshchilov & Hutter 2019)."""
 
 
@@ -33,6 +35,7 @@ def make(
     max_grad_norm: float | None = None,
     gradient_accumulation_steps: int = 1,
     batches_per_epoch: int | None = None,
+    rate_multipliers: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """A Keras optimizer for fine-tuning.
 
@@ -43,6 +46,8 @@ def make(
         beta_1, beta_2, epsilon: Adam's.
         max_grad_norm: gradients are scaled down together where their joint norm is larger.
         gradient_accumulation_steps, batches_per_epoch: see `Accumulates`.
+        rate_multipliers: name of a variable to what its learning rate is multiplied by; of all variables, or None. See
+            `multipliers_by_depth` and `multipliers_by_pattern`.
     """
     shared = {
         "learning_rate": learning_rate,
@@ -53,6 +58,7 @@ def make(
         "jit_compile": False,
         "gradient_accumulation_steps": gradient_accumulation_steps,
         "batches_per_epoch": batches_per_epoch,
+        "rate_multipliers": rate_multipliers,
     }
     if kind == "adam":
         return Adam(**shared)

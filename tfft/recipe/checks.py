@@ -40,6 +40,13 @@ def _check_schedule(values: Values) -> _Found:
             yield _got(values, f"training.{name}", expected)
 
 
+def _check_rates(values: Values) -> _Found:
+    decay = values["training.layerwise_lr_decay"]
+    if decay is not None and values["training.learning_rate_multipliers"] is not None:
+        expected = f"null, since training.layerwise_lr_decay is {shown(decay)}: give one of them"
+        yield _got(values, "training.learning_rate_multipliers", expected)
+
+
 def _check_weight_decay(values: Values) -> _Found:
     if values["training.weight_decay"] > 0 and values["training.optimizer"] == "adam":
         expected = "0, since training.optimizer is adam, which has no decoupled decay: use adamw"
@@ -162,6 +169,7 @@ def _check_encoding(values: Values) -> _Found:
 CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_warmup,
     _check_schedule,
+    _check_rates,
     _check_weight_decay,
     _check_evaluation,
     _check_direction,

@@ -79,10 +79,10 @@ def said(error: Any, name: str) -> str:
     if kind == "extra_forbidden":
         return _unknown_key(name, value)
     schema = _schema_of(name)
-    # The alternative to null, if it is one; of a list the items, if one of them is meant.
+    # The alternative to null, if it is one; what is inside of a list or table, if that is meant.
     inner = schema.get("anyOf", [schema])[0]
     if len(error["loc"]) > len(name.split(".")):
-        schema = inner = inner["items"]
+        schema = inner = inner["items" if inner["type"] == "array" else "additionalProperties"]
     expected = _expectation(schema)
     if kind == "missing":
         return f"missing; expected {expected}: {schema['description']}"
@@ -158,4 +158,6 @@ def _expectation(schema: Mapping[str, Any]) -> str:
     if kind == "array":
         limits = f"{schema['minItems']} or {schema['maxItems']} " if "maxItems" in schema else ""
         return f"a list of {limits}texts"
+    if "additionalProperties" in schema:
+        return f"a table, each name with {_expectation(schema['additionalProperties'])}"
     return {"string": "text", "boolean": "true or false", "null": "null", "object": "a section: keys and values"}[kind]

@@ -110,6 +110,14 @@ class TrainingSection(Section):
     lr_power: float | None = Field(
         default=None, gt=0, description="Exponent of the decay (polynomial only); null is 1, a straight line."
     )
+    layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Each layer's rate is this times that of the layer above (0.95, ELECTRA 0.8); null: one for all.",
+    )
+    learning_rate_multipliers: dict[str, Annotated[float, Field(ge=0)]] | None = Field(
+        default=None,
+        description="Parts of the model (embeddings, layer.0, layer.*, pooler, head) to what multiplies their rate.",
+    )
     lr_scheduler_type: Literal["polynomial", "linear", "cosine", "constant", "inverse_sqrt"] = Field(
         default="polynomial", description="How the learning rate goes on after warmup."
     )

@@ -1,0 +1,50 @@
+"""A toy of every model family that tfft knows, from its configuration alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfft.backend import keras
+
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+    "max_position_embeddings": 40,
+}
+_DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+
+# Family to the name of its configuration and what that is made of.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("BertConfig", SIZES),
+    "distilbert": ("DistilBertConfig", {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "vocab_size": 50}),
+    "roberta": ("RobertaConfig", SIZES),
+    "xlm-roberta": ("XLMRobertaConfig", SIZES),
+    "electra": ("ElectraConfig", {**SIZES, "embedding_size": 8}),
+    "albert": ("AlbertConfig", {**SIZES, "embedding_size": 8}),
+    "mpnet": ("MPNetConfig", SIZES),
+    "deberta": ("DebertaConfig", {**SIZES, **_DISENTANGLED}),
+    "deberta-v2": (
+        "DebertaV2Config",
+        {
+            **SIZES,
+            **_DISENTANGLED,
+            "conv_kernel_size": 3,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "position_buckets": 8,
+        },
+    ),
+}
+
+
+def make(family: str) -> keras.Model:
+    """A model of that family with two classes, built, with random weights."""
+    import transformers
+
+    name, settings = FAMILIES[family]
+    model = transformers.TFAutoModelForSequenceClassification.from_config(getattr(transformers, name)(**settings))
+    model.build_in_name_scope()
+    return model
