@@ -15,6 +15,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 import sklearn.metrics
+import sklearn.utils.class_weight
 
 from tests.conftest import FIXTURES
 from tfft.backend import keras, tf
@@ -627,9 +628,51 @@ def test_no_switch_makes_the_loss_read_probabilities() -> None:
     with pytest.raises(TypeError, match="from_logits"):
         heads.CrossEntropyFromLogits(from_logits=False)  # type: ignore[call-arg]
     loss = heads.CrossEntropyFromLogits()
-    assert loss.get_config() == {}
+    assert "from_logits" not in loss.get_config()
+
+
+def test_the_loss_comes_back_from_its_configuration() -> None:
+    loss = heads.CrossEntropyFromLogits(label_smoothing=0.1, class_weights=[1.0, 2.0, 3.0])
     again = heads.CrossEntropyFromLogits.from_config(loss.get_config())
     assert float(again(LABELS, LOGITS)) == float(loss(LABELS, LOGITS))
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothing_is_that_of_soft_labels(smoothing: float) -> None:
+    soft = np.eye(3)[LABELS] * (1 - smoothing) + smoothing / 3
+    expected = -(soft * np.log(heads.probabilities(LOGITS))).sum(axis=1).mean()
+    assert float(heads.CrossEntropyFromLogits(smoothing)(LABELS, LOGITS)) == pytest.approx(expected, rel=1e-6)
+    theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    assert float(theirs(np.eye(3)[LABELS], LOGITS)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_loss_by_its_equation(gamma: float) -> None:
+    p = heads.probabilities(LOGITS)[np.arange(4), LABELS]
+    expected = (-((1 - p) ** gamma) * np.log(p)).mean()
+    assert float(heads.CrossEntropyFromLogits(focal_gamma=gamma)(LABELS, LOGITS)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_loss_has_a_slope_where_a_row_is_sure() -> None:
+    """Row 2 is sure to the last digit, where (1 - p) ** 0.5 alone has none."""
+    logits = tf.Variable(LOGITS)
+    with tf.GradientTape() as tape:
+        loss = heads.CrossEntropyFromLogits(focal_gamma=0.5)(LABELS, logits)
+    assert np.isfinite(tape.gradient(loss, logits).numpy()).all()
+
+
+def test_a_class_of_weight_2_counts_as_if_its_rows_were_there_twice() -> None:
+    weighted = heads.CrossEntropyFromLogits(class_weights=[1.0, 1.0, 2.0])(LABELS, LOGITS)
+    again = np.concatenate([np.arange(4), np.flatnonzero(LABELS == 2)])
+    twice = heads.CrossEntropyFromLogits()(LABELS[again], LOGITS[again])
+    assert float(weighted) * 4 == pytest.approx(float(twice) * len(again), rel=1e-6)
+
+
+def test_balanced_weights_are_sklearns() -> None:
+    labels = np.random.default_rng(0).choice(3, p=[0.7, 0.2, 0.1], size=500)
+    expected = sklearn.utils.class_weight.compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert heads.balanced_weights(labels, 3) == pytest.approx(expected)
+    assert heads.balanced_weights(np.array([0, 0, 2]), 3) == pytest.approx([0.75, 1.0, 1.5])
 
 
 def test_probabilities_are_a_softmax() -> None:

@@ -76,6 +76,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.learning_rate_multipliers",
         "expected null, since training.layerwise_lr_decay is 0.9: give one of them",
     ),
+    "a focal loss of soft labels": (
+        ("training.focal_gamma=2.0", "training.label_smoothing_factor=0.1"),
+        ("training.focal_gamma=2.0",),
+        "training.focal_gamma",
+        "got 2.0; expected 0, since training.label_smoothing_factor is 0.1",
+    ),
     "decay without decay": (
         ("training.optimizer=adam", "training.weight_decay=0.01"),
         ("training.weight_decay=0.01",),
@@ -268,6 +274,12 @@ def _values(overrides: tuple[str, ...]) -> dict[str, Any]:
         ("model.name_or_path=", "got null; expected text"),
         ("training.learning_rate_multipliers=3", "expected a table, each name with a number of at least 0 or null"),
         ("training.learning_rate_multipliers.head=-1", "multipliers[head]: got -1; expected a number of at least 0"),
+        (
+            "training.class_weight=heavy",
+            "got 'heavy'; expected balanced or a table, each name with a number of at least 0 or null",
+        ),
+        ("training.class_weight={good: heavy}", "got {good: 'heavy'}; expected balanced or a table"),
+        ("training.class_weight={}", "got {}; expected balanced or a table"),
         ("training=3", "got 3; expected a section: keys and values"),
         ("task=regression", "got 'regression'; expected text-classification"),
     ],
@@ -468,6 +480,13 @@ def test_numbers_of_numpy_and_paths_are_taken(tmp_path: Path) -> None:
     assert (made.output_dir, made.seed) == (str(tmp_path), 3)
     assert made.training.learning_rate == 0.5
     assert made.training.load_best_model_at_end is True
+
+
+def test_labels_of_a_table_may_be_numbers(tmp_path: Path) -> None:
+    by_python = recipe.from_mapping({**BASE, "training": {"class_weight": {0: 1, 1: 2.5}}})
+    by_override = load_base("training.class_weight={0: 1, 1: 2.5}")
+    assert by_python.training.class_weight == by_override.training.class_weight == {"0": 1, "1": 2.5}
+    assert recipe.load(write(tmp_path / "again.yaml", by_python.to_yaml())).training == by_python.training
 
 
 @pytest.mark.parametrize("value", ["no", False])

@@ -16,7 +16,7 @@ from tfft.console import Voice
 from tfft.data import Split
 from tfft.data.encode import encode
 from tfft.data.rows import Rows
-from tfft.errors import RunError
+from tfft.errors import RecipeError, RunError
 from tfft.models import checkpoint, load, save
 from tfft.recipe import DataSection, TrainingSection
 from tfft.run_directory import RunDirectory
@@ -60,6 +60,7 @@ class Kit:
                 planned,
                 self.folder,
                 Voice(silent=True),
+                loss=training.make_loss(settings, ["0", "1"], self.split.labels),
                 score=score,
                 best=best,
                 xla=False,
@@ -117,6 +118,21 @@ def test_a_window_at_the_end_of_an_epoch_is_not_lost(kit: Kit) -> None:
     trained, _ = kit.train(gradient_accumulation_steps=4, num_train_epochs=2.0)  # 6 batches: 4 and 2
     assert (trained.steps, trained.batches) == (4, 12)
     assert trained.history[-1]["learning_rate"] == 0
+
+
+def test_class_weights_are_those_of_the_recipe() -> None:
+    labels = np.array([0, 1, 1, 1])
+
+    def weights(class_weight: Any) -> Any:
+        return training.make_loss(TrainingSection(class_weight=class_weight), ["no", "yes"], labels).class_weights
+
+    assert weights(None) is None
+    assert weights("balanced") == pytest.approx((2, 2 / 3))
+    assert weights({"yes": 3, "no": 0.5}) == (0.5, 3)
+    with pytest.raises(RecipeError, match=r"class_weight: maybe is no label; expected a weight for each of no, yes"):
+        weights({"yes": 1.0, "no": 1.0, "maybe": 1.0})
+    with pytest.raises(RecipeError, match=r"class_weight: nothing is said of no; expected"):
+        weights({"yes": 1.0})
 
 
 def test_one_seed_gives_one_training(kit: Kit) -> None:

@@ -211,6 +211,8 @@ def _run(
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     with hardware.computing_in(precision):
         loaded = load_classifier(source, prepared.label_map.names, task.auto_class)
+    assert prepared.train.labels is not None
+    loss = training.make_loss(recipe.training, prepared.label_map.names, prepared.train.labels)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
     planned = plan.make(recipe.data, recipe.training, prepared.train.encoded.lengths, max_length)
     plan.show_model(voice, source.name, loaded, device, precision)
@@ -234,6 +236,7 @@ def _run(
             planned,
             folder,
             voice,
+            loss=loss,
             score=scorers.get("eval") if recipe.training.eval_strategy == "epoch" else None,
             best=best,
             xla=xla,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from tfft import callbacks, optimizers
 from tfft.backend import keras, tf
 from tfft.console import Voice
 from tfft.data import Split, batches
-from tfft.errors import RunError
+from tfft.errors import RecipeError, RunError
 from tfft.models import heads, save
 from tfft.plan import Plan
 from tfft.recipe import DataSection, TrainingSection
@@ -48,6 +50,33 @@ class Trained:
     steps: int
     batches: int
     kept_epoch: int
+
+
+def make_loss(training: TrainingSection, names: Sequence[str], labels: np.ndarray) -> keras.losses.Loss:
+    """The loss to train with. Validation reports plain cross-entropy whatever this is.
+
+    Args:
+        names: of the classes, in id order.
+        labels: class ids of the training rows, for balanced weights.
+
+    Raises:
+        RecipeError: `class_weight` has a name that is no class, or leaves a class out.
+    """
+    return heads.CrossEntropyFromLogits(
+        training.label_smoothing_factor, training.focal_gamma, _class_weights(training.class_weight, names, labels)
+    )
+
+
+def _class_weights(
+    wanted: Mapping[str, float] | str | None, names: Sequence[str], labels: np.ndarray
+) -> list[float] | None:
+    if wanted is None or isinstance(wanted, str):
+        return None if wanted is None else heads.balanced_weights(labels, len(names))
+    unknown, missing = [name for name in wanted if name not in names], [name for name in names if name not in wanted]
+    if unknown or missing:
+        what = f"{', '.join(unknown)} is no label" if unknown else f"nothing is said of {', '.join(missing)}"
+        raise RecipeError(f"training.class_weight: {what}; expected a weight for each of {', '.join(names)}")
+    return [wanted[name] for name in names]
 
 
 def rate_multipliers(training: TrainingSection, model: keras.Model) -> dict[str, float] | None:
@@ -131,6 +160,7 @@ def train(
     folder: RunDirectory,
     voice: Voice,
     *,
+    loss: keras.losses.Loss,
     score: Callable[[], Mapping[str, float]] | None,
     best: Best | None,
     xla: bool,
@@ -140,6 +170,7 @@ def train(
 
     Args:
         dataset: endless, see `make_batches`.
+        loss: see `make_loss`.
         folder: an open run folder, for `checkpoint/` and `logs/`.
         score: the validation scores of the model as it stands; None does not validate.
         best: how the best epoch is told; None keeps the last one's weights.
@@ -149,9 +180,7 @@ def train(
         RunError: the loss is no number any more; the weights of the last epoch before that stay in the folder.
         KeyboardInterrupt: with a message, after the weights of that moment were saved.
     """
-    model.compile(
-        optimizer=make_optimizer(training, plan, multipliers), loss=heads.CrossEntropyFromLogits(), jit_compile=xla
-    )
+    model.compile(optimizer=make_optimizer(training, plan, multipliers), loss=loss, jit_compile=xla)
 
     def keep(name: str) -> None:
         with folder.whole_folder(f"checkpoint/{name}") as target:

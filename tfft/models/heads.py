@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from tfft.backend import keras, tf
 
+_LEAST_DOUBT = 1e-7
 
-class CrossEntropyFromLogits(keras.losses.SparseCategoricalCrossentropy):
+
+class CrossEntropyFromLogits(keras.losses.Loss):
     """Cross-entropy of integer labels (batch,) and logits (batch, classes), in float32, by the mean over the batch.
 
     It takes logits and nothing else: there is no switch that would make it read probabilities.
+
+    Args:
+        label_smoothing: share of each label that is spread evenly over all classes (Szegedy et al. 2016, section 7).
+        focal_gamma: rows count by (1 - p) ** gamma, where p is the probability of their class: the sure ones hardly
+            (Lin et al. 2017, Focal Loss, equation 4). 0 counts all alike.
+        class_weights: (classes,) what the rows of each class count; the mean is still over the number of rows, as in
+            Keras's `class_weight`. None counts all alike.
     """
 
-    def __init__(self) -> None:
-        super().__init__(from_logits=True, name="loss")
+    def __init__(
+        self, label_smoothing: float = 0.0, focal_gamma: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(name="loss")
+        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
+        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        return super().call(y_true, tf.cast(y_pred, tf.float32))
+        """The loss of each row, (batch,) float32."""
+        labels = tf.reshape(tf.cast(y_true, tf.int32), [-1])
+        logits = tf.cast(y_pred, tf.float32)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        if self.focal_gamma:
+            # 1 - exp(-loss) without cancellation. Away from 0, where a power below 1 has no finite slope.
+            losses *= tf.maximum(-tf.math.expm1(-losses), _LEAST_DOUBT) ** self.focal_gamma
+        if self.label_smoothing:
+            over_all = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+            losses = (1 - self.label_smoothing) * losses + self.label_smoothing * over_all
+        if self.class_weights is not None:
+            losses *= tf.gather(tf.constant(self.class_weights), labels)
+        return losses
 
-    def get_config(self) -> dict[str, str]:
-        return {}
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "label_smoothing": self.label_smoothing,
+            "focal_gamma": self.focal_gamma,
+            "class_weights": self.class_weights,
+        }
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> list[float]:
+    """Class weights that give every class of these rows the same sum: rows / (classes that occur * rows of the class).
+
+    That is what scikit-learn calls `balanced` (King & Zeng 2001). A class without rows has 1.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return [float(len(labels) / ((counts > 0).sum() * count)) if count else 1.0 for count in counts]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

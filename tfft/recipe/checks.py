@@ -47,6 +47,13 @@ def _check_rates(values: Values) -> _Found:
         yield _got(values, "training.learning_rate_multipliers", expected)
 
 
+def _check_loss(values: Values) -> _Found:
+    if values["training.focal_gamma"] and values["training.label_smoothing_factor"]:
+        smoothing = shown(values["training.label_smoothing_factor"])
+        expected = f"0, since training.label_smoothing_factor is {smoothing}: focal loss is of hard labels"
+        yield _got(values, "training.focal_gamma", expected)
+
+
 def _check_weight_decay(values: Values) -> _Found:
     if values["training.weight_decay"] > 0 and values["training.optimizer"] == "adam":
         expected = "0, since training.optimizer is adam, which has no decoupled decay: use adamw"
@@ -170,6 +177,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_warmup,
     _check_schedule,
     _check_rates,
+    _check_loss,
     _check_weight_decay,
     _check_evaluation,
     _check_direction,

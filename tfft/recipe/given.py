@@ -100,8 +100,8 @@ def from_python(value: Any, place: Place, path: tuple[str, ...], problems: list[
     if isinstance(value, Mapping):
         found = {}
         for key, one in value.items():
-            if isinstance(key, str):
-                found[key] = from_python(one, place, (*path, key), problems)
+            if isinstance(key, str | int):  # labels may be numbers
+                found[str(key)] = from_python(one, place, (*path, str(key)), problems)
             else:
                 problems.append(Problem(place, dotted(path), f"got the key {key!r}; expected text as a key"))
         return Given(found, place)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from tfft import __version__
 from tfft.recipe.yaml_text import Dumper
@@ -24,7 +26,29 @@ def _tuple_for_list(value: Any) -> Any:
 
 _Text = Annotated[str, Field(min_length=1)]
 _Count = Annotated[int, Field(ge=1)]
+_CLASS_WEIGHT_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"const": "balanced", "type": "string"},
+            {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+            {"type": "null"},
+        ]
+    }
+)
 _Texts = BeforeValidator(_tuple_for_list)
+
+
+def _class_weight(value: Any) -> Any:
+    is_table = isinstance(value, dict) and all(_is_weight(one) for one in value.values())
+    if is_table and value:
+        return {str(name): float(one) for name, one in value.items()}
+    if value is None or value == "balanced":
+        return value
+    raise PydanticCustomError("class_weight", "neither `balanced` nor a table of weights")
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 class Section(BaseModel):
@@ -145,6 +169,15 @@ class TrainingSection(Section):
     )
     per_device_eval_batch_size: _Count = Field(
         default=32, description="Rows in one batch of validation or test on one device."
+    )
+    label_smoothing_factor: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each label that is spread over all classes while training."
+    )
+    focal_gamma: float = Field(
+        default=0.0, ge=0, description="Focal loss: rows count by (1 - p) to this power; 0 is cross-entropy."
+    )
+    class_weight: Annotated[dict[str, float] | str | None, PlainValidator(_class_weight), _CLASS_WEIGHT_SCHEMA] = Field(
+        default=None, description="What the rows of each class count: balanced, or a table of label names."
     )
     eval_strategy: Annotated[Literal["epoch", "no"], BeforeValidator(_no_for_false)] = Field(
         default="epoch", description="Validate after every epoch, or not at all while training."
