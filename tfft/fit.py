@@ -201,6 +201,7 @@ def _run(
     prepared = _prepare(recipe, given, tokenizer, max_length, voice)
 
     from tfft import hardware, plan, training
+    from tfft.models import freeze
     from tfft.models.load import load_classifier
 
     task = tasks.TASKS[recipe.task]
@@ -211,6 +212,7 @@ def _run(
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     with hardware.computing_in(precision):
         loaded = load_classifier(source, prepared.label_map.names, task.auto_class)
+    freeze.STRATEGIES[recipe.training.strategy](loaded.model)
     assert prepared.train.labels is not None
     loss = training.make_loss(recipe.training, prepared.label_map.names, prepared.train.labels)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)

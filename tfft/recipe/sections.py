@@ -121,6 +121,9 @@ class DataSection(Section):
 class TrainingSection(Section):
     """How the model is trained, scored and chosen."""
 
+    strategy: Literal["full", "bitfit"] = Field(
+        default="full", description="Train all weights, or biases and the head alone (BitFit)."
+    )
     num_train_epochs: float = Field(
         default=3.0, gt=0, le=1_000_000, description="Passes over the training rows; may be a fraction."
     )

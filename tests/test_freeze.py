@@ -1,0 +1,79 @@
+"""What is frozen stays, what is trained moves, in every family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from tests import families
+from tfft import hardware, optimizers
+from tfft.backend import keras, tf
+from tfft.models import checkpoint, freeze, heads, load, save
+from tfft.models.load import parameter_counts
+from tfft.models.parts import part_of
+from tfft.recipe import TrainingSection
+
+INPUTS = {"input_ids": tf.constant([[1, 5, 9, 7, 2], [1, 8, 6, 4, 2]]), "attention_mask": tf.ones([2, 5], tf.int32)}
+
+
+def fit_one_step(model: keras.Model) -> None:
+    model.compile(optimizer=optimizers.make("adamw", 1e-2, weight_decay=0.1), loss=heads.CrossEntropyFromLogits())
+    model.fit(tf.data.Dataset.from_tensors((INPUTS, tf.constant([0, 1]))), verbose=0)
+
+
+def test_the_recipe_knows_every_strategy() -> None:
+    assert get_args(TrainingSection.model_fields["strategy"].annotation) == tuple(freeze.STRATEGIES)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_bitfit_moves_biases_and_the_head_alone(family: str) -> None:
+    hardware.set_seed(1)
+    model = families.make(family)
+    whole = sum(parameter_counts(model))
+    freeze.bitfit(model)
+    trained, frozen = parameter_counts(model)
+    assert trained + frozen == whole
+    before = {weight.name: weight.numpy() for weight in model.weights}
+    fit_one_step(model)
+    moved = {weight.name for weight in model.weights if (weight.numpy() != before[weight.name]).any()}
+    allowed = {name for name in before if name.endswith(("bias:0", "beta:0")) or part_of(name) == "head"}
+    assert moved <= allowed
+    # Biases of keys change no score (softmax is blind to them), and some heads begin with zeros.
+    assert len(moved) > len(allowed) / 2
+    assert {part_of(name) for name in moved} >= {"embeddings", "layer.0", "head"}
+
+
+def test_full_trains_everything() -> None:
+    model = families.make("bert")
+    freeze.STRATEGIES["full"](model)
+    assert parameter_counts(model)[1] == 0
+
+
+def test_what_a_predicate_lets_pass_is_trained_in_the_models_order() -> None:
+    model = families.make("bert")
+    names = [weight.name for weight in model.trainable_weights]
+    freeze.train_only(model, lambda name: part_of(name) in ("layer.1", "head"))
+    kept = [weight.name for weight in model.trainable_weights]
+    assert kept == [name for name in names if part_of(name) in ("layer.1", "head")]
+    assert sorted(weight.name for weight in model.weights) == sorted(names)
+
+
+def test_a_model_with_frozen_weights_is_saved_whole(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    found = checkpoint.find(str(tiny_checkpoint))
+    tokenizer: Any = checkpoint.load_tokenizer(found)
+    model = load.load_classifier(found, ["no", "yes"], "TFAutoModelForSequenceClassification").model
+    freeze.bitfit(model)
+    expected = model(INPUTS).logits.numpy()
+    save.save(model, tokenizer, tmp_path / "model")
+    again = load.load_classifier(
+        checkpoint.find(str(tmp_path / "model")), ["no", "yes"], "TFAutoModelForSequenceClassification"
+    )
+    assert (again.new, again.unused) == ((), ())
+    np.testing.assert_allclose(again.model(INPUTS).logits, expected, atol=1e-6)
+    for weight in model.weights:
+        weight.assign(tf.zeros_like(weight))
+    save.restore(model, tmp_path / "model")
+    np.testing.assert_array_equal(model(INPUTS).logits, expected)
