@@ -82,6 +82,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.focal_gamma",
         "got 2.0; expected 0, since training.label_smoothing_factor is 0.1",
     ),
+    "adapters without LoRA": (
+        ("training.lora_r=4",),
+        ("training.lora_r=4", "training.strategy=lora"),
+        "training.lora_r",
+        "got 4; expected null, since training.strategy is full: it is for lora only",
+    ),
     "decay without decay": (
         ("training.optimizer=adam", "training.weight_decay=0.01"),
         ("training.weight_decay=0.01",),

@@ -17,7 +17,8 @@ from tfft.data import Split
 from tfft.data.encode import encode
 from tfft.data.rows import Rows
 from tfft.errors import RecipeError, RunError
-from tfft.models import checkpoint, load, save
+from tfft.models import checkpoint, load, lora, save
+from tfft.models.parts import path_of
 from tfft.recipe import DataSection, TrainingSection
 from tfft.run_directory import RunDirectory
 
@@ -48,6 +49,7 @@ class Kit:
         data = DataSection(text_columns=("text",), batching=batching)
         hardware.set_seed(3)
         model = load.load_classifier(self.found, ["0", "1"], "TFAutoModelForSequenceClassification").model
+        training.choose_weights(settings, model)
         planned = plan.make(data, settings, self.split.encoded.lengths, 32)
         dataset = training.make_batches(self.split, data, planned, self.tokenizer, seed=3, static_shapes=False)
         self.folder.check(overwrite=True)
@@ -162,6 +164,22 @@ def test_best_weights_are_those_of_the_best_epoch(kit: Kit, mode: Any, values: t
     save.restore(model, kit.folder / "checkpoint" / "best")
     for a, b in zip(kept, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_best_adapters_are_those_of_the_best_epoch(kit: Kit) -> None:
+    scores = scores_in_turn("f1", 0.8, 0.1)
+    settings = {"strategy": "lora", "lora_r": 2, "load_best_model_at_end": True}
+    trained, model = kit.train(scores, training.Best("val_f1", "max"), **settings)
+    assert trained.kept_epoch == 1
+    with lora.merged(model):
+        kept = {path_of(weight.name): weight.numpy() for weight in model.weights}
+    # The checkpoint is a plain model, which anyone can load, with the same weights.
+    loaded = load.load_classifier(
+        checkpoint.find(str(kit.folder / "checkpoint" / "best")), ["0", "1"], "TFAutoModelForSequenceClassification"
+    )
+    assert (loaded.new, loaded.unused) == ((), ())
+    for weight in loaded.model.weights:
+        np.testing.assert_allclose(weight, kept[path_of(weight.name)], atol=1e-7)
 
 
 def test_last_weights_stay_where_the_best_were_not_asked_for(kit: Kit) -> None:

@@ -201,7 +201,6 @@ def _run(
     prepared = _prepare(recipe, given, tokenizer, max_length, voice)
 
     from tfft import hardware, plan, training
-    from tfft.models import freeze
     from tfft.models.load import load_classifier
 
     task = tasks.TASKS[recipe.task]
@@ -212,7 +211,7 @@ def _run(
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     with hardware.computing_in(precision):
         loaded = load_classifier(source, prepared.label_map.names, task.auto_class)
-    freeze.STRATEGIES[recipe.training.strategy](loaded.model)
+    training.choose_weights(recipe.training, loaded.model)
     assert prepared.train.labels is not None
     loss = training.make_loss(recipe.training, prepared.label_map.names, prepared.train.labels)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
@@ -329,8 +328,12 @@ def _save(
     scorers: Mapping[str, Scorer],
 ) -> None:
     """The model, the history and the predictions; checkpoints go, since the model holds what they were for."""
-    from tfft.models import save
+    from tfft.models import lora, save
 
+    if lora.has_adapters(model):
+        with folder.whole_folder("adapters") as target:
+            lora.save_adapters(model, target)
+        lora.merge(model)
     with folder.whole_folder("model") as target:
         save.save(model, tokenizer, target)
     folder.write_table("history.csv", trained.history)

@@ -14,7 +14,7 @@ from tfft.backend import keras, tf
 from tfft.console import Voice
 from tfft.data import Split, batches
 from tfft.errors import RecipeError, RunError
-from tfft.models import heads, save
+from tfft.models import freeze, heads, lora, save
 from tfft.plan import Plan
 from tfft.recipe import DataSection, TrainingSection
 from tfft.run_directory import RunDirectory
@@ -50,6 +50,24 @@ class Trained:
     steps: int
     batches: int
     kept_epoch: int
+
+
+def choose_weights(training: TrainingSection, model: keras.Model) -> None:
+    """Freezes what the strategy does not train, and adds what it trains besides.
+
+    Raises:
+        ModelError: the model has not what the strategy needs.
+    """
+    if training.strategy == "bitfit":
+        freeze.bitfit(model)
+    elif training.strategy == "lora":
+        given: dict[str, Any] = {
+            "rank": training.lora_r,
+            "alpha": training.lora_alpha,
+            "dropout": training.lora_dropout,
+            "targets": training.lora_target_modules,
+        }
+        lora.add(model, **{name: value for name, value in given.items() if value is not None})
 
 
 def make_loss(training: TrainingSection, names: Sequence[str], labels: np.ndarray) -> keras.losses.Loss:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 from tfft.backend import keras, tf
 from tfft.models.parts import HEAD, part_of
@@ -42,11 +41,3 @@ def bitfit(model: keras.Model) -> None:
         ModelError: the model is of a family whose parts are not known.
     """
     train_only(model, is_bias_or_head)
-
-
-STRATEGIES: Mapping[str, Callable[[keras.Model], None]] = MappingProxyType(
-    {
-        "full": lambda model: None,
-        "bitfit": bitfit,
-    }
-)

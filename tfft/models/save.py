@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tfft.backend import keras
+from tfft.models import lora
 from tfft.models.load import put_tensors, read_tensors
+
+ADAPTERS_FOLDER = "adapters"
 
 
 def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
     """Writes `model.safetensors`, `config.json` and the tokenizer's files into `folder`.
+
+    Adapters are merged into the weights; they are kept apart as well, in `adapters/`.
 
     Raises:
         OSError: the disk is full, or whatever else it says.
@@ -21,7 +26,10 @@ def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
     from safetensors import SafetensorError
 
     try:
-        model.save_pretrained(folder, safe_serialization=True)
+        if lora.has_adapters(model):
+            lora.save_adapters(model, folder / ADAPTERS_FOLDER)
+        with lora.merged(model):
+            model.save_pretrained(folder, safe_serialization=True)
     except SafetensorError as error:
         # The writer gives the system's error as text only.
         number = re.search(r"os error (\d+)", str(error))
@@ -32,6 +40,8 @@ def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
 
 def restore(model: keras.Model, folder: Path) -> None:
     """Puts the weights that `save` wrote into `folder` back into the same model."""
+    if lora.has_adapters(model):
+        return lora.load_adapters(model, folder / ADAPTERS_FOLDER)
     lacking, left = put_tensors(model, read_tensors(sorted(folder.glob("*.safetensors"))), str(folder))
     if lacking or left:
         raise ValueError(f"{folder} was not written by this model: it lacks {lacking} and has {left} besides")

@@ -47,6 +47,13 @@ def _check_rates(values: Values) -> _Found:
         yield _got(values, "training.learning_rate_multipliers", expected)
 
 
+def _check_lora(values: Values) -> _Found:
+    strategy = values["training.strategy"]
+    for name in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
+        if strategy != "lora" and values[f"training.{name}"] is not None:
+            yield _got(values, f"training.{name}", f"null, since training.strategy is {strategy}: it is for lora only")
+
+
 def _check_loss(values: Values) -> _Found:
     if values["training.focal_gamma"] and values["training.label_smoothing_factor"]:
         smoothing = shown(values["training.label_smoothing_factor"])
@@ -177,6 +184,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_warmup,
     _check_schedule,
     _check_rates,
+    _check_lora,
     _check_loss,
     _check_weight_decay,
     _check_evaluation,

@@ -121,8 +121,19 @@ class DataSection(Section):
 class TrainingSection(Section):
     """How the model is trained, scored and chosen."""
 
-    strategy: Literal["full", "bitfit"] = Field(
-        default="full", description="Train all weights, or biases and the head alone (BitFit)."
+    strategy: Literal["full", "bitfit", "lora"] = Field(
+        default="full",
+        description="Train all weights; or biases and the head (BitFit); or low-rank adapters and the head (LoRA).",
+    )
+    lora_r: _Count | None = Field(default=None, description="Rank of LoRA's adapters; null is 8.")
+    lora_alpha: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="LoRA's adapters count alpha / r; null is 16."
+    )
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Share of their inputs that LoRA's adapters do not see while training; null is 0."
+    )
+    lora_target_modules: Annotated[tuple[_Text, ...], Field(min_length=1), _Texts] | None = Field(
+        default=None, description="Dense layers that get an adapter, by name; null is query and value."
     )
     num_train_epochs: float = Field(
         default=3.0, gt=0, le=1_000_000, description="Passes over the training rows; may be a fraction."
