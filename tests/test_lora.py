@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import families
-from tests.test_freeze import INPUTS, fit_one_step
+from tests.test_freeze import INPUTS, take_a_step
 from tfft import hardware
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
@@ -36,8 +36,8 @@ def test_adapters_learn_and_merge(family: str, tmp_path: Path) -> None:
     adapter_weights = [weight for weight in model.weights if weight.name not in base]
     assert len(adapter_weights) == 2 * len(places)
 
-    fit_one_step(model)
-    fit_one_step(model)  # in the first step B alone moves: A's gradient is in proportion to it
+    take_a_step(model)
+    take_a_step(model)  # in the first step B alone moves: A's gradient is in proportion to it
     moved = {
         weight.name for weight in model.weights if weight.name in base and (weight != base[weight.name]).numpy().any()
     }

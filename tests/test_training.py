@@ -97,8 +97,10 @@ def test_training_reports(kit: Kit, batching: str) -> None:
     assert trained.history[1]["learning_rate"] == pytest.approx(5e-3)
 
 
-@pytest.mark.parametrize("batching", ["bucketed", "padded"])
-@pytest.mark.parametrize(("batch_size", "accumulated"), [(11, 4), (16, 3), (8, 6), (8, 50)])
+@pytest.mark.parametrize(
+    ("batching", "batch_size", "accumulated"),
+    [("bucketed", 11, 4), ("bucketed", 16, 3), ("bucketed", 8, 50), ("padded", 16, 3)],
+)
 def test_batches_accumulated_are_one_large_batch(kit: Kit, batching: str, batch_size: int, accumulated: int) -> None:
     """All 44 rows in one step an epoch; 16 and 8 leave a partial batch, and 50 a window that the epoch cuts short."""
     kit.found.config.hidden_dropout_prob = kit.found.config.attention_probs_dropout_prob = 0.0
