@@ -87,6 +87,20 @@ def test_dropout_is_the_adapters_alone_and_only_in_training() -> None:
     np.testing.assert_array_equal(adapted(x), adapted(x, training=False))
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_an_adapter_computes_as_its_layer_does(precision: str) -> None:
+    with hardware.computing_in(hardware.Precision(precision, "as asked")):
+        model = make("bert")
+    plain = logits(model)
+    lora.add(model, rank=2)
+    np.testing.assert_array_equal(logits(model), plain)
+    for *_, layer in lora.adapters(model):
+        assert layer(tf.ones([1, 16])).dtype == layer.base(tf.ones([1, 16])).dtype != tf.float32
+        assert layer.lora_a.dtype == layer.lora_b.dtype == tf.float32
+    take_a_step(model)
+    assert all(layer.lora_b.numpy().any() for *_, layer in lora.adapters(model))
+
+
 def test_few_parameters_are_trained() -> None:
     model = make("bert")
     lora.add(model, rank=2, targets=["query", "attention/output/dense"])
@@ -94,7 +108,7 @@ def test_few_parameters_are_trained() -> None:
     assert parameter_counts(model)[0] == 2 * 2 * (32 + 32) + 34
 
 
-@pytest.mark.parametrize("targets", [["qurey"], ["query", "qurey"], []])
+@pytest.mark.parametrize("targets", [["qurey"], ["query", "qurey"], ["query", "q_lin"], []])
 def test_targets_that_match_nothing_are_an_error(targets: list[str]) -> None:
     model = make("bert")
     before = logits(model)

@@ -38,9 +38,9 @@ class Adapted(keras.layers.Layer):
     """
 
     def __init__(self, base: keras.layers.Dense, rank: int, alpha: float, dropout: float) -> None:
-        super().__init__(name=base.name)
+        super().__init__(name=base.name, dtype=base.dtype_policy)
         self.base, self.rank, self.scale = base, rank, alpha / rank
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = keras.layers.Dropout(dropout, dtype=base.dtype_policy)
         inputs, outputs = base.kernel.shape
         name = path_of(base.kernel.name).rpartition("/")[0]
         # Kaiming's uniform with a slope of sqrt(5), which is what PyTorch gives its linear layers and PEFT its A.
@@ -65,32 +65,35 @@ def add(
     rank: int = 8,
     alpha: float = 16.0,
     dropout: float = 0.0,
-    targets: Sequence[str] = DEFAULT_TARGETS,
+    targets: Sequence[str] | None = None,
 ) -> list[str]:
     """Puts adapters onto the dense layers called as one of `targets`, and freezes all but them and the head.
 
     Args:
         model: built; it is changed.
         rank, alpha, dropout: see `Adapted`.
-        targets: names of layers: `query`, or a longer end of the path, `attention/self/query`.
+        targets: names of layers: `query`, or a longer end of the path, `attention/self/query`. None takes query and
+            value, whatever the family calls them.
 
     Returns:
         The paths of the layers that have an adapter now.
 
     Raises:
-        ModelError: `targets` match nothing, or one of them that is not a default; the layers there are are listed.
+        ModelError: a target matches no layer; those there are are listed.
     """
-    found = [(parent, attribute, layer) for parent, attribute, layer in _dense_layers(model) if _is_in(layer, targets)]
-    unmatched = [one for one in targets if one not in DEFAULT_TARGETS and not any(_is_in(d, [one]) for *_, d in found)]
+    wanted = DEFAULT_TARGETS if targets is None else targets
+    layers = list(_dense_layers(model))
+    found = [(parent, attribute, layer) for parent, attribute, layer in layers if _is_in(layer, wanted)]
+    unmatched = [one for one in targets or () if not any(_is_in(layer, [one]) for *_, layer in found)]
     if not found or unmatched:
-        names = sorted({path.rpartition("/")[2] for path in map(_path, (layer for *_, layer in _dense_layers(model)))})
+        names = sorted({_path(layer).rpartition("/")[2] for *_, layer in layers})
         raise ModelError(
-            f"training.lora_target_modules: {', '.join(unmatched or targets)} is no dense layer of this model's "
+            f"training.lora_target_modules: {', '.join(unmatched or wanted)} is no dense layer of this model's "
             f"encoder; expected one of {', '.join(names)}"
         )
     for parent, attribute, layer in found:
         setattr(parent, attribute, Adapted(layer, rank, alpha, dropout))
-    model._lora_settings = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": list(targets)}
+    model._lora_settings = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": list(wanted)}
     train_only(model, is_adapter_or_head)
     return [_path(layer) for *_, layer in found]
 
@@ -177,7 +180,10 @@ def load_adapters(model: keras.Model, folder: Path) -> None:
 
     if not has_adapters(model):
         settings = json.loads((folder / SETTINGS_FILE).read_text())
-        add(model, settings["r"], settings["lora_alpha"], settings["lora_dropout"], settings["target_modules"])
+        wanted = settings["target_modules"]
+        # The defaults name the layers of all families.
+        targets = None if tuple(wanted) == DEFAULT_TARGETS else wanted
+        add(model, settings["r"], settings["lora_alpha"], settings["lora_dropout"], targets)
     tensors: dict[str, np.ndarray] = load_file(folder / WEIGHTS_FILE)
     weights = {path_of(weight.name): weight for weight in _kept(model)}
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
