@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from tfft import __version__
 from tfft.recipe.yaml_text import Dumper
@@ -44,7 +43,7 @@ def _class_weight(value: Any) -> Any:
         return {str(name): float(one) for name, one in value.items()}
     if value is None or value == "balanced":
         return value
-    raise PydanticCustomError("class_weight", "neither `balanced` nor a table of weights")
+    raise ValueError("neither `balanced` nor a table of weights")
 
 
 def _is_weight(value: Any) -> bool:
