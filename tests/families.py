@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfft.backend import keras
+from tfft import optimizers
+from tfft.backend import keras, tf
+from tfft.models import heads
 
 SIZES = {
     "hidden_size": 16,
@@ -39,6 +41,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# Two rows, for any of them.
+INPUTS = {"input_ids": tf.constant([[1, 5, 9, 7, 2], [1, 8, 6, 4, 2]]), "attention_mask": tf.ones([2, 5], tf.int32)}
+
 
 def make(family: str) -> keras.Model:
     """A model of that family with two classes, built, with random weights."""
@@ -48,3 +53,12 @@ def make(family: str) -> keras.Model:
     model = transformers.TFAutoModelForSequenceClassification.from_config(getattr(transformers, name)(**settings))
     model.build_in_name_scope()
     return model
+
+
+def take_a_step(model: keras.Model) -> None:
+    """As a step of `fit` would be, without building a graph for it."""
+    with tf.GradientTape() as tape:
+        loss = heads.CrossEntropyFromLogits()([0, 1], model(INPUTS, training=True).logits)
+    variables = model.trainable_variables
+    optimizer = optimizers.make("adamw", 1e-2, weight_decay=0.1)
+    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))

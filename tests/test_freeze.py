@@ -9,23 +9,12 @@ import numpy as np
 import pytest
 
 from tests import families
-from tfft import hardware, optimizers, training
-from tfft.backend import keras, tf
-from tfft.models import checkpoint, freeze, heads, load, save
+from tfft import hardware, training
+from tfft.backend import tf
+from tfft.models import checkpoint, freeze, load, save
 from tfft.models.load import parameter_counts
 from tfft.models.parts import part_of
 from tfft.recipe import TrainingSection
-
-INPUTS = {"input_ids": tf.constant([[1, 5, 9, 7, 2], [1, 8, 6, 4, 2]]), "attention_mask": tf.ones([2, 5], tf.int32)}
-
-
-def take_a_step(model: keras.Model) -> None:
-    """As a step of `fit` would be, without building a graph for it."""
-    with tf.GradientTape() as tape:
-        loss = heads.CrossEntropyFromLogits()([0, 1], model(INPUTS, training=True).logits)
-    variables = model.trainable_variables
-    optimizer = optimizers.make("adamw", 1e-2, weight_decay=0.1)
-    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
 
 @pytest.mark.parametrize("strategy", get_args(TrainingSection.model_fields["strategy"].annotation))
@@ -47,7 +36,7 @@ def test_bitfit_moves_biases_and_the_head_alone(family: str) -> None:
     trained, frozen = parameter_counts(model)
     assert trained + frozen == whole
     before = {weight.name: weight.numpy() for weight in model.weights}
-    take_a_step(model)
+    families.take_a_step(model)
     moved = {weight.name for weight in model.weights if (weight.numpy() != before[weight.name]).any()}
     allowed = {name for name in before if name.endswith(("bias:0", "beta:0")) or part_of(name) == "head"}
     assert moved <= allowed
@@ -70,14 +59,14 @@ def test_a_model_with_frozen_weights_is_saved_whole(tiny_checkpoint: Path, tmp_p
     tokenizer: Any = checkpoint.load_tokenizer(found)
     model = load.load_classifier(found, ["no", "yes"], "TFAutoModelForSequenceClassification").model
     freeze.bitfit(model)
-    expected = model(INPUTS).logits.numpy()
+    expected = model(families.INPUTS).logits.numpy()
     save.save(model, tokenizer, tmp_path / "model")
     again = load.load_classifier(
         checkpoint.find(str(tmp_path / "model")), ["no", "yes"], "TFAutoModelForSequenceClassification"
     )
     assert (again.new, again.unused) == ((), ())
-    np.testing.assert_allclose(again.model(INPUTS).logits, expected, atol=1e-6)
+    np.testing.assert_allclose(again.model(families.INPUTS).logits, expected, atol=1e-6)
     for weight in model.weights:
         weight.assign(tf.zeros_like(weight))
     save.restore(model, tmp_path / "model")
-    np.testing.assert_array_equal(model(INPUTS).logits, expected)
+    np.testing.assert_array_equal(model(families.INPUTS).logits, expected)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests import families
-from tests.test_freeze import INPUTS, take_a_step
 from tfft import hardware
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
@@ -22,7 +21,7 @@ def make(family: str, seed: int = 1) -> keras.Model:
 
 
 def logits(model: keras.Model) -> np.ndarray:
-    return model(INPUTS, training=False).logits.numpy()
+    return model(families.INPUTS, training=False).logits.numpy()
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -36,8 +35,8 @@ def test_adapters_learn_and_merge(family: str, tmp_path: Path) -> None:
     adapter_weights = [weight for weight in model.weights if weight.name not in base]
     assert len(adapter_weights) == 2 * len(places)
 
-    take_a_step(model)
-    take_a_step(model)  # in the first step B alone moves: A's gradient is in proportion to it
+    families.take_a_step(model)
+    families.take_a_step(model)  # in the first step B alone moves: A's gradient is in proportion to it
     moved = {
         weight.name for weight in model.weights if weight.name in base and (weight != base[weight.name]).numpy().any()
     }
@@ -97,7 +96,7 @@ def test_an_adapter_computes_as_its_layer_does(precision: str) -> None:
     for *_, layer in lora.adapters(model):
         assert layer(tf.ones([1, 16])).dtype == layer.base(tf.ones([1, 16])).dtype != tf.float32
         assert layer.lora_a.dtype == layer.lora_b.dtype == tf.float32
-    take_a_step(model)
+    families.take_a_step(model)
     assert all(layer.lora_b.numpy().any() for *_, layer in lora.adapters(model))
 
 

@@ -124,6 +124,12 @@ def test_a_window_at_the_end_of_an_epoch_is_not_lost(kit: Kit) -> None:
     assert trained.history[-1]["learning_rate"] == 0
 
 
+@pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 2}, {"strategy": "lora"}])
+def test_the_step_is_traced_once_for_all_widths(kit: Kit, settings: dict[str, Any]) -> None:
+    _, model = kit.train(num_train_epochs=1.0, **settings)
+    assert model.train_function.experimental_get_tracing_count() == 1
+
+
 def test_class_weights_are_those_of_the_recipe() -> None:
     labels = np.array([0, 1, 1, 1])
 

@@ -200,6 +200,9 @@ def train(
     """
     model.compile(optimizer=make_optimizer(training, plan, multipliers), loss=loss, jit_compile=xla)
 
+    # Or the step is traced twice: TensorFlow traces anew a function that has made variables.
+    model.optimizer.build(model.trainable_variables)
+
     def keep(name: str) -> None:
         with folder.whole_folder(f"checkpoint/{name}") as target:
             save.save(model, tokenizer, target)

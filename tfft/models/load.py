@@ -17,6 +17,8 @@ from tfft.backend import keras, tf
 from tfft.errors import ModelError
 from tfft.models.checkpoint import Checkpoint
 
+# Families whose code branches on no tensor, so AutoGraph would spend seconds of every start to change nothing.
+PLAIN_PYTHON = frozenset({"albert", "bert", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
 # Parts that a checkpoint may lack although they belong to the base model: PyTorch models are often saved without them.
 _OPTIONAL_IN_BASE = ("pooler", "position_ids")
 
@@ -77,6 +79,8 @@ def load_classifier(checkpoint: Checkpoint, label_names: Sequence[str], auto_cla
     else:
         new, unused = _load_pytorch(model, checkpoint)
     _check_encoder(model, new, checkpoint.name)
+    if config.model_type in PLAIN_PYTHON:
+        model.call = tf.autograph.experimental.do_not_convert(model.call)
     return Loaded(model, tuple(new), tuple(unused))
 
 
