@@ -51,14 +51,16 @@ NOT_FETCHED = {
 class Hub:
     """What huggingface_hub asks for: a repository's list of files, then head and body of each.
 
+    It has a checkpoint, owner/tiny, and a data set, owner/pairs.
+
     Attributes:
         url: its address.
         asked: method and path of every request.
         answer: asked first with a request's path; a status and an error code of the hub, or None to go on as usual.
     """
 
-    def __init__(self, url: str, files: dict[str, bytes]) -> None:
-        self.url, self.files = url, files
+    def __init__(self, url: str, files: dict[str, bytes], data_files: dict[str, bytes]) -> None:
+        self.url, self.files, self.data_files = url, files, data_files
         self.asked: list[str] = []
         self.answer: Callable[[str], tuple[int, str] | None] = lambda path: None
 
@@ -75,12 +77,32 @@ class Hub:
             siblings = [{"rfilename": name} for name in self.files]
             about = {"_id": "1", "id": "owner/tiny", "modelId": "owner/tiny", "sha": COMMIT, "siblings": siblings}
             return 200, {"Content-Type": "application/json"}, json.dumps(about).encode()
-        if path.startswith("/api/models/"):
+        if path.startswith("/api/datasets/owner/pairs/"):
+            return self._data_set(path.removeprefix("/api/datasets/owner/pairs/"))
+        if path.startswith("/api/"):
             return 404, {"X-Error-Code": "RepoNotFound"}, b""
-        body = self.files.get(path.removeprefix(f"/owner/tiny/resolve/{COMMIT}/"))
+        if path.startswith("/datasets/owner/pairs/resolve/"):
+            body = self.data_files.get(path.removeprefix("/datasets/owner/pairs/resolve/").partition("/")[2])
+        else:
+            body = self.files.get(path.removeprefix(f"/owner/tiny/resolve/{COMMIT}/"))
         if body is None:
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
         return 200, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}, body
+
+    def _data_set(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        """What `datasets` asks of the data set: what it is, and which files lie in a folder of it."""
+        kind, _, rest = path.partition("/")
+        about: Any = {"_id": "2", "id": "owner/pairs", "sha": COMMIT, "siblings": []}
+        if kind == "tree":
+            folder = rest.partition("/")[2]
+            about = [
+                {"type": "file", "path": name, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}
+                for name, body in self.data_files.items()
+                if name.startswith(folder)
+            ]
+            inner = {name.partition("/")[0] for name in self.data_files if "/" in name and not folder}
+            about += [{"type": "directory", "path": name, "size": 0, "oid": "0" * 40} for name in sorted(inner)]
+        return 200, {"Content-Type": "application/json"}, json.dumps(about).encode()
 
     @property
     def bodies_fetched(self) -> set[str]:
@@ -89,7 +111,7 @@ class Hub:
 
 
 @contextlib.contextmanager
-def running_hub(files: dict[str, bytes]) -> Iterator[Hub]:
+def running_hub(files: dict[str, bytes], data_files: dict[str, bytes] | None = None) -> Iterator[Hub]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -110,7 +132,7 @@ def running_hub(files: dict[str, bytes]) -> Iterator[Hub]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served = Hub(f"http://127.0.0.1:{server.server_address[1]}", files)
+        served = Hub(f"http://127.0.0.1:{server.server_address[1]}", files, data_files or {})
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
