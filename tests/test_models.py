@@ -661,6 +661,18 @@ def test_focal_loss_has_a_slope_where_a_row_is_sure() -> None:
     assert np.isfinite(tape.gradient(loss, logits).numpy()).all()
 
 
+def test_r_drop_by_its_equation() -> None:
+    other = np.roll(LOGITS, 1, axis=1)
+    p, q = heads.probabilities(LOGITS), heads.probabilities(other)
+    divergence = 0.5 * ((p * np.log(p / q)).sum(axis=1) + (q * np.log(q / p)).sum(axis=1))
+    plain = (cross_entropies(LOGITS, LABELS).mean() + cross_entropies(other, LABELS).mean()) / 2
+    labels, logits = np.concatenate([LABELS, LABELS]), np.concatenate([LOGITS, other])
+    found = float(heads.CrossEntropyFromLogits(r_drop_alpha=0.5)(labels, logits))
+    assert found == pytest.approx(plain + 0.5 * divergence.mean(), rel=1e-5)
+    same = float(heads.CrossEntropyFromLogits(r_drop_alpha=0.5)(labels, np.concatenate([LOGITS, LOGITS])))
+    assert same == pytest.approx(cross_entropies(LOGITS, LABELS).mean(), rel=1e-6)
+
+
 def test_a_class_of_weight_2_counts_as_if_its_rows_were_there_twice() -> None:
     weighted = heads.CrossEntropyFromLogits(class_weights=[1.0, 1.0, 2.0])(LABELS, LOGITS)
     again = np.concatenate([np.arange(4), np.flatnonzero(LABELS == 2)])

@@ -145,6 +145,23 @@ def test_class_weights_are_those_of_the_recipe() -> None:
         weights({"yes": 1.0})
 
 
+@pytest.mark.parametrize("batching", ["bucketed", "padded"])
+def test_r_drop_without_dropout_is_plain_training(kit: Kit, batching: str) -> None:
+    kit.found.config.hidden_dropout_prob = kit.found.config.attention_probs_dropout_prob = 0.0
+    settings = {"batching": batching, "adam_epsilon": 1e-4}
+    trained, model = kit.train(r_drop_alpha=1.0, **settings)
+    plain, other = kit.train(**settings)
+    assert (trained.steps, trained.batches) == (plain.steps, plain.batches)
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_r_drop_counts_what_dropout_makes_of_a_row(kit: Kit) -> None:
+    """With the same masks, all that differs is how much the divergence counts."""
+    strong, weak = kit.train(r_drop_alpha=5.0)[0], kit.train(r_drop_alpha=1e-9)[0]
+    assert strong.history[0]["loss"] > weak.history[0]["loss"]
+
+
 def test_one_seed_gives_one_training(kit: Kit) -> None:
     first, one = kit.train()
     second, other = kit.train()

@@ -27,6 +27,7 @@ class Plan:
 
     Attributes:
         batch_size: rows of a batch.
+        copies: how often a row is in its batch: twice for R-Drop.
         accumulated: batches of an optimizer step.
         batches_per_epoch: the partial one included.
         total_batches: of the whole training.
@@ -37,6 +38,7 @@ class Plan:
     """
 
     batch_size: int
+    copies: int
     accumulated: int
     batches_per_epoch: int
     total_batches: int
@@ -60,6 +62,7 @@ def make(data: DataSection, training: TrainingSection, lengths: np.ndarray, max_
     total_steps = training.max_steps or max(1, math.ceil(training.num_train_epochs * steps_per_epoch))
     return Plan(
         batch_size=batch_size,
+        copies=2 if training.r_drop_alpha else 1,
         accumulated=accumulated,
         batches_per_epoch=batches_per_epoch,
         total_batches=batches_of_steps(total_steps, batches_per_epoch, accumulated),
@@ -83,7 +86,7 @@ def training_memory(plan: Plan, lengths: np.ndarray, config: Any, parameters: in
     """
     try:
         activations = hardware.activation_bytes(
-            plan.batch_size,
+            plan.batch_size * plan.copies,
             plan.widths[-1] if plan.widths else int(lengths.max()),
             config.hidden_size,
             config.num_hidden_layers,

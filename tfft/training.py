@@ -81,7 +81,10 @@ def make_loss(training: TrainingSection, names: Sequence[str], labels: np.ndarra
         RecipeError: `class_weight` has a name that is no class, or leaves a class out.
     """
     return heads.CrossEntropyFromLogits(
-        training.label_smoothing_factor, training.focal_gamma, _class_weights(training.class_weight, names, labels)
+        training.label_smoothing_factor,
+        training.focal_gamma,
+        _class_weights(training.class_weight, names, labels),
+        training.r_drop_alpha,
     )
 
 
@@ -145,6 +148,13 @@ def make_batches(
     train: Split, data: DataSection, plan: Plan, tokenizer: Any, *, seed: int, static_shapes: bool
 ) -> tf.data.Dataset:
     """Training batches without end; an epoch is `plan.batches_per_epoch` of them."""
+    dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes)
+    return batches.twice(dataset) if plan.copies == 2 else dataset
+
+
+def _one_copy(
+    train: Split, data: DataSection, plan: Plan, tokenizer: Any, seed: int, static_shapes: bool
+) -> tf.data.Dataset:
     assert train.labels is not None
     if data.batching == "bucketed":
         return batches.bucketed(

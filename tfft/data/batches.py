@@ -245,6 +245,16 @@ def padded(
     return without_autotune(dataset.prefetch(PREFETCH_BATCHES))
 
 
+def twice(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Every batch with its rows twice, the second half the same as the first: what R-Drop compares."""
+
+    def doubled(values: tf.Tensor) -> tf.Tensor:
+        return tf.concat([values, values], axis=0)
+
+    twofold = dataset.map(lambda *batch: tf.nest.map_structure(doubled, batch), num_parallel_calls=MAP_THREADS)
+    return without_autotune(twofold.prefetch(PREFETCH_BATCHES))
+
+
 def as_dataset(encoded: Encoded, labels: np.ndarray | None = None) -> Any:
     """The rows as a `datasets.Dataset` of `input_ids`, `attention_mask`, `token_type_ids` and `labels`; not copied."""
     import datasets

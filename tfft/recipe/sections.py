@@ -189,6 +189,9 @@ class TrainingSection(Section):
     focal_gamma: float = Field(
         default=0.0, ge=0, description="Focal loss: rows count by (1 - p) to this power; 0 is cross-entropy."
     )
+    r_drop_alpha: float = Field(
+        default=0.0, ge=0, description="R-Drop: what the divergence of two passes under dropout counts; 0 is one pass."
+    )
     class_weight: Annotated[dict[str, float] | str | None, PlainValidator(_class_weight), _CLASS_WEIGHT_SCHEMA] = Field(
         default=None, description="What the rows of each class count: balanced, or a table of label names."
     )
