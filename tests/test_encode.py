@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import random
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.conftest import files_no_larger_than
 from tfft import data
 from tfft.data import hub_sets
 from tfft.data.encode import Encoded, encode, fingerprint
@@ -218,17 +217,6 @@ def test_the_fingerprint_does_not_depend_on_what_was_encoded_before(tokenizer: A
 
 
 # --- a cache that cannot be used --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """What a full disk does: the system refuses to write on."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_stops_nothing_and_leaves_nothing(tokenizer: Any, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests import families
+from tests.conftest import files_no_larger_than
 from tfft import hardware
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
@@ -115,6 +117,14 @@ def test_targets_that_match_nothing_are_an_error(targets: list[str]) -> None:
         lora.add(model, targets=targets)
     np.testing.assert_array_equal(logits(model), before)
     assert parameter_counts(model)[1] == 0
+
+
+def test_a_full_disk_while_saving_adapters_is_the_systems_error(tmp_path: Path) -> None:
+    model = make("bert")
+    lora.add(model, rank=2)
+    with files_no_larger_than(1000), pytest.raises(OSError, match=r"File too large.*adapters") as caught:
+        lora.save_adapters(model, tmp_path / "adapters")
+    assert caught.value.errno == errno.EFBIG
 
 
 def test_adapters_of_another_model_are_an_error(tmp_path: Path) -> None:

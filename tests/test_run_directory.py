@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import files_no_larger_than
 from tfft.errors import RunError
 from tfft.run_directory import ENTRIES, RunDirectory
 
@@ -26,17 +25,6 @@ def folder(tmp_path: Path) -> Iterator[RunDirectory]:
     """An open one."""
     with RunDirectory(tmp_path / "run").open() as opened:
         yield opened
-
-
-@contextlib.contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """What a full disk does: the system refuses to write on."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def contents(path: Path) -> dict[str, str]:

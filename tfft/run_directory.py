@@ -20,7 +20,7 @@ from tfft.errors import RunError
 FINISHED = "metrics.json"
 LOCK = "run.lock"
 # All that a run writes. A folder with anything else in it is somebody's, and is never emptied.
-ENTRIES = ("recipe.yaml", FINISHED, "history.csv", "predictions.csv", "model", "logs", "checkpoint", LOCK)
+ENTRIES = ("recipe.yaml", FINISHED, "history.csv", "predictions.csv", "model", "adapters", "logs", "checkpoint", LOCK)
 # What is left of them where a process was killed while it wrote.
 _PARTIALS = tuple(f"{name}{ending}" for name in ENTRIES for ending in (".partial", ".old.partial"))
 

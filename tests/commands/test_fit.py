@@ -14,6 +14,7 @@ import pytest
 import tfft
 from tests.commands.conftest import Job, rows_of, write_csv
 from tfft import fit, recipe
+from tfft.models import lora
 
 FILES = {"recipe.yaml", "metrics.json", "history.csv", "predictions.csv", "model", "logs"}
 
@@ -220,3 +221,46 @@ def test_test_rows_without_labels_are_not_scored(tmp_path: Path, job: Job) -> No
         verbose=False,
     )
     assert set(result.scores) == {"eval"}
+
+
+# Each changes what is learned from the same rows with the same seed.
+TECHNIQUES = (
+    {"strategy": "bitfit"},
+    {"strategy": "lora"},
+    {"strategy": "lora", "lora_r": 2},
+    {"strategy": "lora", "lora_alpha": 64.0},
+    {"strategy": "lora", "lora_dropout": 0.5},
+    {"strategy": "lora", "lora_target_modules": ["key"]},
+    {"layerwise_lr_decay": 0.5},
+    {"learning_rate_multipliers": {"head": 0.1, "*": 1.0}},
+    {"gradient_accumulation_steps": 2},
+    {"class_weight": "balanced"},
+    {"class_weight": {"0": 3.0, "1": 1.0}},
+    {"label_smoothing_factor": 0.2},
+    {"focal_gamma": 2.0},
+    {"r_drop_alpha": 1.0},
+)
+
+
+def test_every_technique_of_a_recipe_changes_what_is_learned(tmp_path: Path, job: Job) -> None:
+    """A key that were accepted and not handed on would give a run like another's."""
+    write_csv(job.folder / "train.csv", [(text, label) for text, label in rows_of(24) if label or "1" in text])
+    losses = {}
+    for number, changes in enumerate(({}, *TECHNIQUES)):
+        changes = {"max_steps": 3, "learning_rate": 1e-2, "metrics": ["accuracy"], **changes}
+        done = tfft.fit(job.arguments()[1], output_dir=tmp_path / f"{number}", training=changes, verbose=False)
+        losses[str(changes)] = done.scores["eval"]["loss"]
+    assert len(set(losses.values())) == len(losses), losses
+
+
+def test_adapters_are_kept_apart_and_merged_and_the_run_can_be_replaced(tmp_path: Path, job: Job) -> None:
+    training = {"strategy": "lora", "max_steps": 3, "learning_rate": 1e-2}
+    first = tfft.fit(job.arguments()[1], output_dir=tmp_path / "run", training=training, verbose=False)
+    assert {one.name for one in (tmp_path / "run").iterdir()} == FILES | {"adapters"}
+    assert {one.name for one in (tmp_path / "run" / "adapters").iterdir()} == {lora.WEIGHTS_FILE, lora.SETTINGS_FILE}
+    texts = [text for text, _ in rows_of(12, begin=100)]
+    # The model of the result has them merged, and says what was scored with them apart.
+    written = [float(row["probability"]) for row in table(tmp_path / "run" / "predictions.csv")]
+    np.testing.assert_allclose([one.probability for one in first.predict(texts)], written, atol=1e-5)
+    again = tfft.fit(job.arguments()[1], output_dir=tmp_path / "run", overwrite=True, training=training, verbose=False)
+    assert again.scores == first.scores

@@ -19,6 +19,7 @@ import numpy as np
 
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
+from tfft.models.disk import system_errors
 from tfft.models.freeze import train_only
 from tfft.models.parts import HEAD, part_of, path_of
 
@@ -162,11 +163,16 @@ def merged(model: keras.Model) -> Iterator[None]:
 
 
 def save_adapters(model: keras.Model, folder: Path) -> None:
-    """Writes the adapters and the head, and their settings, into `folder`."""
+    """Writes the adapters and the head, and their settings, into `folder`.
+
+    Raises:
+        OSError: the disk is full, or whatever else it says.
+    """
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({path_of(weight.name): weight.numpy() for weight in _kept(model)}, folder / WEIGHTS_FILE)
+    with system_errors(folder):
+        save_file({path_of(weight.name): weight.numpy() for weight in _kept(model)}, folder / WEIGHTS_FILE)
     (folder / SETTINGS_FILE).write_text(json.dumps({"peft_type": "LORA", **model._lora_settings}, indent=2) + "\n")
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 from pathlib import Path
 from typing import Any
 
 from tfft.backend import keras
 from tfft.models import lora
+from tfft.models.disk import system_errors
 from tfft.models.load import put_tensors, read_tensors
 
 ADAPTERS_FOLDER = "adapters"
@@ -23,18 +21,10 @@ def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
     Raises:
         OSError: the disk is full, or whatever else it says.
     """
-    from safetensors import SafetensorError
-
-    try:
-        if lora.has_adapters(model):
-            lora.save_adapters(model, folder / ADAPTERS_FOLDER)
-        with lora.merged(model):
-            model.save_pretrained(folder, safe_serialization=True)
-    except SafetensorError as error:
-        # The writer gives the system's error as text only.
-        number = re.search(r"os error (\d+)", str(error))
-        code = int(number[1]) if number else errno.EIO
-        raise OSError(code, os.strerror(code), str(folder)) from None
+    if lora.has_adapters(model):
+        lora.save_adapters(model, folder / ADAPTERS_FOLDER)
+    with system_errors(folder), lora.merged(model):
+        model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
 
