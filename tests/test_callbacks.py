@@ -184,7 +184,7 @@ def test_early_stopping_reads_the_scores(mode: str, values: list[float], epochs:
     assert stopped.history["val_f1"] == values[:epochs]
 
 
-def test_a_fit_that_stops_at_a_step_reports_its_epoch() -> None:
+def test_a_fit_that_stops_at_a_batch_reports_its_epoch() -> None:
     stop = callbacks.StopAtBatch(6)
     names: list[str] = []
     history = fit(stop, callbacks.LearningRateLog(), callbacks.Checkpoints(names.append))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfft.console import Voice
     from tfft.data import Given, Prepared, Split
     from tfft.hardware import Device, Precision
+    from tfft.plan import Plan
     from tfft.recipe import Recipe
     from tfft.run_directory import RunDirectory
     from tfft.scoring import Scorer
@@ -245,7 +246,7 @@ def _run(
         )
         scores = {name: scorer() for name, scorer in scorers.items()}
         _save(folder, model, tokenizer, prepared, trained, scorers)
-        report = {**scores, **_report(recipe, prepared, trained, precision, device, started)}
+        report = {**scores, **_report(recipe, prepared, planned, trained, precision, device, started)}
         folder.write_json("metrics.json", report)
     _show_end(voice, folder, scores, report)
     return FitResult(scores, trained.history, model, tokenizer, folder.path, prepared.label_map.names, max_length)
@@ -362,13 +363,19 @@ def _predictions(
 
 
 def _report(
-    recipe: Recipe, prepared: Prepared, trained: Trained, precision: Precision, device: Device, started: float
+    recipe: Recipe,
+    prepared: Prepared,
+    planned: Plan,
+    trained: Trained,
+    precision: Precision,
+    device: Device,
+    started: float,
 ) -> dict[str, Any]:
     """What `metrics.json` holds beside the scores."""
     from tfft import environment
 
     rows = len(prepared.train)
-    seen = rows * trained.batches / -(-rows // recipe.training.per_device_train_batch_size)
+    seen = rows * trained.batches / planned.batches_per_epoch
     return {
         "train": {
             "loss": trained.history[-1]["loss"],

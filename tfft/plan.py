@@ -13,7 +13,7 @@ from tfft.console import Voice
 from tfft.data import Prepared, batches
 from tfft.hardware import Device, Precision
 from tfft.models.load import Loaded, parameter_counts
-from tfft.optimizers import batches_of_steps, warmup_steps_from
+from tfft.optimizers import batches_of_steps, steps_per_epoch, warmup_steps_from
 from tfft.recipe import DataSection, TrainingSection
 
 HISTOGRAM_BARS = 8
@@ -50,7 +50,7 @@ class Plan:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch; the last may have fewer batches than the others."""
-        return math.ceil(self.batches_per_epoch / self.accumulated)
+        return steps_per_epoch(self.batches_per_epoch, self.accumulated)
 
 
 def make(data: DataSection, training: TrainingSection, lengths: np.ndarray, max_length: int) -> Plan:
@@ -58,8 +58,8 @@ def make(data: DataSection, training: TrainingSection, lengths: np.ndarray, max_
     batch_size = training.per_device_train_batch_size
     accumulated = training.gradient_accumulation_steps
     batches_per_epoch = batches.batches_per_epoch(len(lengths), batch_size)
-    steps_per_epoch = math.ceil(batches_per_epoch / accumulated)
-    total_steps = training.max_steps or max(1, math.ceil(training.num_train_epochs * steps_per_epoch))
+    steps = steps_per_epoch(batches_per_epoch, accumulated)
+    total_steps = training.max_steps or max(1, math.ceil(training.num_train_epochs * steps))
     return Plan(
         batch_size=batch_size,
         copies=2 if training.r_drop_alpha else 1,
@@ -67,7 +67,7 @@ def make(data: DataSection, training: TrainingSection, lengths: np.ndarray, max_
         batches_per_epoch=batches_per_epoch,
         total_batches=batches_of_steps(total_steps, batches_per_epoch, accumulated),
         total_steps=total_steps,
-        epochs=math.ceil(total_steps / steps_per_epoch),
+        epochs=math.ceil(total_steps / steps),
         warmup_steps=warmup_steps_from(training.warmup_ratio, training.warmup_steps, total_steps),
         widths=_widths(data, lengths, max_length),
     )

@@ -16,6 +16,7 @@ import numpy as np
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
 from tfft.models.checkpoint import Checkpoint
+from tfft.models.parts import path_of
 
 # Families whose code branches on no tensor, so AutoGraph would spend seconds of every start to change nothing.
 PLAIN_PYTHON = frozenset({"albert", "bert", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
@@ -161,11 +162,11 @@ def put_tensors(
     model: keras.Model, tensors: dict[str, np.ndarray], name_of_checkpoint: str
 ) -> tuple[list[str], list[str]]:
     """Assigns tensors that carry TensorFlow's names; returns the names of weights without one, and of tensors left."""
-    tensors = {_after_model_name(name): value for name, value in tensors.items()}
+    tensors = {path_of(name): value for name, value in tensors.items()}
     new: list[str] = []
     for weight in model.weights:
         # The base layer of every head of one architecture has the same name: only the model's own name differs.
-        name = _after_model_name(weight.name)
+        name = path_of(weight.name)
         value = tensors.pop(name, None)
         if value is None or value.shape != tuple(weight.shape):
             if value is not None and _in_base(model, name.replace("/", ".")):
@@ -177,13 +178,6 @@ def put_tensors(
             continue
         weight.assign(tf.cast(value, weight.dtype))
     return new, [name.replace("/", ".") for name in tensors]
-
-
-def _after_model_name(name: str) -> str:
-    """`tf_bert_for_sequence_classification/bert/…:0` or `tfxlm_roberta_model/roberta/…` as `bert/…`, `roberta/…`."""
-    name = name.removesuffix(":0")
-    first, _, rest = name.partition("/")
-    return rest if first.startswith("tf") and rest else name
 
 
 def _read_h5(paths: Iterable[Path]) -> dict[str, np.ndarray]:

@@ -141,10 +141,14 @@ def has_adapters(model: keras.Model) -> bool:
 def merge(model: keras.Model) -> None:
     """Adds every adapter's product to its layer's kernel and takes the adapters away; the logits stay the same."""
     for parent, attribute, layer in list(adapters(model)):
-        layer.base.kernel.assign_add(layer.product())
-        setattr(parent, attribute, layer.base)
+        _fold(parent, attribute, layer)
     # What Keras compiled still has the adapters in it.
     model.train_function = model.test_function = model.predict_function = None
+
+
+def _fold(parent: Any, attribute: str, layer: Adapted) -> None:
+    layer.base.kernel.assign_add(layer.product())
+    setattr(parent, attribute, layer.base)
 
 
 @contextlib.contextmanager
@@ -153,8 +157,7 @@ def merged(model: keras.Model) -> Iterator[None]:
     held = [(parent, attribute, layer, layer.base.kernel.numpy()) for parent, attribute, layer in adapters(model)]
     try:
         for parent, attribute, layer, _ in held:
-            layer.base.kernel.assign_add(layer.product())
-            setattr(parent, attribute, layer.base)
+            _fold(parent, attribute, layer)
         yield
     finally:
         for parent, attribute, layer, kernel in held:

@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from tfft.optimizers.accumulation import batches_of_steps, steps_of_batches
+from tfft.optimizers.accumulation import batches_of_steps, steps_of_batches, steps_per_epoch
 from tfft.optimizers.adamw import NO_DECAY, make
 from tfft.optimizers.rates import multipliers_by_depth, multipliers_by_pattern
 from tfft.optimizers.schedules import Schedule, linear_decay, make_schedule, warmup_steps_from
@@ -22,5 +22,6 @@ __all__ = [
     "multipliers_by_depth",
     "multipliers_by_pattern",
     "steps_of_batches",
+    "steps_per_epoch",
     "warmup_steps_from",
 ]

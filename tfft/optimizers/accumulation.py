@@ -53,6 +53,7 @@ class Accumulates:
         sums = [self._sum_of(variable) for _, variable in pairs]
         for (gradient, _), total in zip(pairs, sums, strict=True):
             if isinstance(gradient, tf.IndexedSlices):
+                # Every row once: threads would add the parts of one row in any order.
                 total.scatter_add(summed(gradient))
             else:
                 total.assign_add(gradient)
@@ -87,6 +88,11 @@ class Accumulates:
         }
 
 
+def steps_per_epoch(batches_per_epoch: int, gradient_accumulation_steps: int) -> int:
+    """Optimizer steps of an epoch; the last may have fewer batches than the others."""
+    return -(-batches_per_epoch // gradient_accumulation_steps)
+
+
 def batches_of_steps(steps: int, batches_per_epoch: int, gradient_accumulation_steps: int) -> int:
     """Batches that make the first `steps` optimizer steps, where an epoch's end ends a window too.
 
@@ -96,8 +102,7 @@ def batches_of_steps(steps: int, batches_per_epoch: int, gradient_accumulation_s
         >>> [batches_of_steps(steps, 5, 2) for steps in (1, 2, 3, 4, 6)]
         [2, 4, 5, 7, 10]
     """
-    steps_per_epoch = -(-batches_per_epoch // gradient_accumulation_steps)
-    epochs, rest = divmod(steps, steps_per_epoch)
+    epochs, rest = divmod(steps, steps_per_epoch(batches_per_epoch, gradient_accumulation_steps))
     return epochs * batches_per_epoch + min(rest * gradient_accumulation_steps, batches_per_epoch)
 
 
@@ -108,6 +113,6 @@ def steps_of_batches(batches: int, batches_per_epoch: int, gradient_accumulation
         >>> [steps_of_batches(batches, 5, 2) for batches in (1, 2, 3, 4, 5, 6)]
         [1, 1, 2, 2, 3, 4]
     """
-    steps_per_epoch = -(-batches_per_epoch // gradient_accumulation_steps)
     epochs, rest = divmod(batches, batches_per_epoch)
-    return epochs * steps_per_epoch - (-rest // gradient_accumulation_steps)
+    whole = epochs * steps_per_epoch(batches_per_epoch, gradient_accumulation_steps)
+    return whole + steps_per_epoch(rest, gradient_accumulation_steps)

@@ -117,6 +117,9 @@ class ScalesRates:
             super().update_step(gradient, variable)  # type: ignore[misc]
 
     def _apply_weight_decay(self, variables: Sequence[tf.Variable]) -> None:
+        if self.rate_multipliers is None:
+            super()._apply_weight_decay(variables)  # type: ignore[misc]
+            return
         for variable in variables:
             with self._at_the_rate_of(variable):
                 super()._apply_weight_decay([variable])  # type: ignore[misc]
