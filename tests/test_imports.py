@@ -22,6 +22,7 @@ RANKS = (
         "metrics",
         "callbacks",
         "run_directory",
+        "problems",
         "scoring",
         "plan",
         "training",

@@ -15,6 +15,7 @@ from tfft.data import Rows, Split
 from tfft.data.encode import encode
 from tfft.errors import RecipeError
 from tfft.models import checkpoint, heads
+from tfft.problems import Problem, SingleLabel
 
 ROWS = 23
 
@@ -48,13 +49,18 @@ def split_of(tokenizer: Any, labels: np.ndarray | None) -> Split:
     return Split("validation", rows, encoded, labels)
 
 
+def classes_of(count: int) -> Problem:
+    return SingleLabel(tuple(map(str, range(count))))
+
+
 def scorer_of(tokenizer: Any, classes: int, names: tuple[str, ...], **more: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     """A scorer, and the logits and labels of its rows in their own order."""
     random = np.random.default_rng(1)
     by_length = random.normal(size=(ROWS + 2, classes)).astype(np.float32)
     labels = random.integers(0, classes, ROWS).astype(np.int32)
     split = split_of(tokenizer, labels)
-    scorer = scoring.Scorer(Written(by_length), tokenizer, split, names, batch_size=4, max_length=32, **more)
+    problem = classes_of(classes)
+    scorer = scoring.Scorer(Written(by_length), problem, tokenizer, split, names, batch_size=4, max_length=32, **more)
     return scorer, by_length[split.encoded.lengths], labels
 
 
@@ -97,7 +103,9 @@ def test_scores_follow_the_weights(tokenizer: Any) -> None:
 
 def test_rows_without_labels_have_no_scores(tokenizer: Any) -> None:
     with pytest.raises(AssertionError, match="validation has no labels to score against"):
-        scoring.Scorer(keras.Model(), tokenizer, split_of(tokenizer, None), (), batch_size=4, max_length=32)
+        scoring.Scorer(
+            keras.Model(), classes_of(2), tokenizer, split_of(tokenizer, None), (), batch_size=4, max_length=32
+        )
 
 
 @pytest.mark.parametrize(
@@ -111,10 +119,10 @@ def test_rows_without_labels_have_no_scores(tokenizer: Any) -> None:
     ],
 )
 def test_names_of_scores_are_known_beforehand(names: tuple[str, ...], classes: int, expected: tuple[str, ...]) -> None:
-    assert scoring.score_names(names, classes) == expected
+    assert scoring.score_names(names, classes_of(classes)) == expected
 
 
 @pytest.mark.parametrize("name", ["f1", "glue/mrpc", "glue/qqp"])
 def test_f1_of_three_classes_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match=rf"metric {name} is for two classes.*f1_macro or f1_micro"):
-        scoring.score_names((name,), 3)
+        scoring.score_names((name,), classes_of(3))

@@ -19,6 +19,7 @@ from tfft.data.rows import Rows
 from tfft.errors import RecipeError, RunError
 from tfft.models import checkpoint, load, lora, save
 from tfft.models.parts import path_of
+from tfft.problems import SingleLabel
 from tfft.recipe import DataSection, TrainingSection
 from tfft.run_directory import RunDirectory
 
@@ -62,7 +63,7 @@ class Kit:
                 planned,
                 self.folder,
                 Voice(silent=True),
-                loss=training.make_loss(settings, ["0", "1"], self.split.labels),
+                loss=training.make_loss(settings, SingleLabel(("0", "1")), self.split.labels),
                 score=score,
                 best=best,
                 xla=False,
@@ -134,7 +135,8 @@ def test_class_weights_are_those_of_the_recipe() -> None:
     labels = np.array([0, 1, 1, 1])
 
     def weights(class_weight: Any) -> Any:
-        return training.make_loss(TrainingSection(class_weight=class_weight), ["no", "yes"], labels).class_weights
+        settings = TrainingSection(class_weight=class_weight)
+        return training.make_loss(settings, SingleLabel(("no", "yes")), labels).class_weights
 
     assert weights(None) is None
     assert weights("balanced") == pytest.approx((2, 2 / 3))

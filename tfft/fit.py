@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tfft import command
 from tfft.errors import DataError, RecipeError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tfft.data import Given, Prepared, Split
     from tfft.hardware import Device, Precision
     from tfft.plan import Plan
+    from tfft.problems import Problem
     from tfft.recipe import Recipe
     from tfft.run_directory import RunDirectory
     from tfft.scoring import Scorer
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
 _IMPORTED = time.perf_counter()
 
 PREDICT_BATCH_SIZE = 32
-
-
-class Prediction(NamedTuple):
-    """The likeliest class of one text, and its probability."""
-
-    label: str
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class FitResult:
         model: the Keras model with the weights that were kept.
         tokenizer: the checkpoint's.
         output_dir: the run's folder.
-        label_names: the classes in id order.
+        problem: what the labels are, and how logits become answers.
         max_length: tokens a text may have.
     """
 
@@ -60,11 +54,21 @@ class FitResult:
     model: Any
     tokenizer: Any
     output_dir: Path
-    label_names: tuple[str, ...]
+    problem: Problem
     max_length: int
 
-    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
-        """The likeliest class of each text, or of each pair of texts where the model was trained on pairs."""
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes in id order."""
+        return self.problem.names
+
+    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Any]:
+        """An answer for each text, or for each pair of texts where the model was trained on pairs.
+
+        Returns:
+            For each, `problems.Prediction` (label, probability); `problems.Labels` (labels, probabilities) where a text
+            has any number of classes; a number for regression.
+        """
         from tfft.data import batches
         from tfft.data.encode import encode
         from tfft.models import heads
@@ -77,8 +81,7 @@ class FitResult:
         dataset, order = batches.for_prediction(
             encoded, batch_size=PREDICT_BATCH_SIZE, tokenizer=self.tokenizer, max_length=self.max_length
         )
-        shares = heads.probabilities(heads.logits_of(self.model, dataset, order))
-        return [Prediction(self.label_names[row.argmax()], float(row.max())) for row in shares]
+        return self.problem.answers(heads.logits_of(self.model, dataset, order))
 
 
 # --- The two doors ----------------------------------------------------------------------------------------------------
@@ -201,20 +204,21 @@ def _run(
     max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
     prepared = _prepare(recipe, given, tokenizer, max_length, voice)
 
-    from tfft import hardware, plan, training
+    from tfft import hardware, plan, problems, training
     from tfft.models.load import load_classifier
 
     task = tasks.TASKS[recipe.task]
-    names = recipe.training.metrics or task.metrics
-    best = _best(recipe, prepared, names)
+    problem = problems.make(prepared.label_map)
+    names = recipe.training.metrics or tasks.DEFAULT_METRICS[prepared.label_map.problem_type]
+    best = _best(recipe, problem, names)
     device = hardware.find_device()
     precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     with hardware.computing_in(precision):
-        loaded = load_classifier(source, prepared.label_map.names, task.auto_class)
+        loaded = load_classifier(source, problem.names, task.auto_class, prepared.label_map.problem_type)
     training.choose_weights(recipe.training, loaded.model)
     assert prepared.train.labels is not None
-    loss = training.make_loss(recipe.training, prepared.label_map.names, prepared.train.labels)
+    loss = training.make_loss(recipe.training, problem, prepared.train.labels)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
     planned = plan.make(recipe.data, recipe.training, prepared.train.encoded.lengths, max_length)
     plan.show_model(voice, source.name, loaded, device, precision)
@@ -224,7 +228,7 @@ def _run(
         return None
 
     model, xla = loaded.model, recipe.runtime.xla
-    scorers = _scorers(recipe, prepared, model, tokenizer, names)
+    scorers = _scorers(recipe, prepared, problem, model, tokenizer, names)
     dataset = training.make_batches(
         prepared.train, recipe.data, planned, tokenizer, seed=recipe.seed, static_shapes=xla
     )
@@ -245,19 +249,20 @@ def _run(
             multipliers=multipliers,
         )
         scores = {name: scorer() for name, scorer in scorers.items()}
-        _save(folder, model, tokenizer, prepared, trained, scorers)
+        _save(folder, model, tokenizer, problem, prepared, trained, scorers)
         report = {**scores, **_report(recipe, prepared, planned, trained, precision, device, started)}
         folder.write_json("metrics.json", report)
     _show_end(voice, folder, scores, report)
-    return FitResult(scores, trained.history, model, tokenizer, folder.path, prepared.label_map.names, max_length)
+    return FitResult(scores, trained.history, model, tokenizer, folder.path, problem, max_length)
 
 
 def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: int, voice: Voice) -> Prepared:
     """The rows, as token ids, with a bar while they are encoded."""
-    from tfft import data, plan
+    from tfft import data, plan, tasks
     from tfft.data.encode import cache_folder
 
-    splits = data.read(recipe.data, recipe.seed, given)
+    problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
+    splits = data.read(recipe.data, recipe.seed, given, problem_type)
     if splits.validation is None and recipe.training.eval_strategy == "epoch":
         raise RecipeError(
             "training.eval_strategy: got 'epoch', but there are no validation rows; give data.validation_split=0.1 (a "
@@ -267,18 +272,23 @@ def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: in
     with voice.bar() as bar:
         task = bar.add_task("encoding", total=rows, detail="")
         prepared = data.encode_splits(
-            splits, tokenizer, max_length, cache_folder(), advance=lambda done: bar.advance(task, done)
+            splits,
+            tokenizer,
+            max_length,
+            cache_folder(),
+            advance=lambda done: bar.advance(task, done),
+            problem_type=problem_type,
         )
     plan.show_data(voice, prepared)
     return prepared
 
 
-def _best(recipe: Recipe, prepared: Prepared, names: Sequence[str]) -> Best | None:
+def _best(recipe: Recipe, problem: Problem, names: Sequence[str]) -> Best | None:
     """How the best epoch is told; metrics that do not fit the classes are refused here, before anything is trained."""
     from tfft import scoring, tasks
     from tfft.training import Best
 
-    known = scoring.score_names(names, len(prepared.label_map))
+    known = scoring.score_names(names, problem)
     wanted = recipe.training
     score = tasks.score_name(wanted.metric_for_best_model or "loss")
     if score not in known:
@@ -295,7 +305,9 @@ def _best(recipe: Recipe, prepared: Prepared, names: Sequence[str]) -> Best | No
     return Best(f"val_{score}", direction)
 
 
-def _scorers(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: Any, names: Sequence[str]) -> dict[str, Scorer]:
+def _scorers(
+    recipe: Recipe, prepared: Prepared, problem: Problem, model: Any, tokenizer: Any, names: Sequence[str]
+) -> dict[str, Scorer]:
     """`eval` for the validation split, `test` for the test split, where they are and have labels."""
     from tfft.scoring import Scorer
 
@@ -303,12 +315,14 @@ def _scorers(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: Any, nam
     return {
         name: Scorer(
             model,
+            problem,
             tokenizer,
             split,
             names,
             batch_size=recipe.training.per_device_eval_batch_size,
             max_length=prepared.max_length,
             pad_to_max_length=recipe.data.padding == "max_length",
+            tunes=name == "eval",
         )
         for name, split in splits.items()
         if split is not None and split.labels is not None
@@ -324,6 +338,7 @@ def _save(
     folder: RunDirectory,
     model: Any,
     tokenizer: Any,
+    problem: Problem,
     prepared: Prepared,
     trained: Trained,
     scorers: Mapping[str, Scorer],
@@ -335,31 +350,29 @@ def _save(
         with folder.whole_folder("adapters") as target:
             lora.save_adapters(model, target)
         lora.merge(model)
+    problem.note_in(model.config)
     with folder.whole_folder("model") as target:
         save.save(model, tokenizer, target)
     folder.write_table("history.csv", trained.history)
     if prepared.validation is not None and "eval" in scorers:
-        columns, rows = _predictions(prepared.validation, prepared.label_map.names, scorers["eval"].logits)
+        columns, rows = _predictions(prepared.validation, problem, scorers["eval"].logits)
         folder.write_csv("predictions.csv", columns, rows)
     shutil.rmtree(folder / "checkpoint")
 
 
 def _predictions(
-    split: Split, names: Sequence[str], logits: np.ndarray | None
+    split: Split, problem: Problem, logits: np.ndarray | None
 ) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
     """The columns of `predictions.csv`, and its rows: each row's number in its source, texts, label, prediction."""
-    from tfft.models import heads
-
     assert logits is not None and split.labels is not None
-    shares = heads.probabilities(logits)
     texts = ["text", "text_pair"][: len(split.rows.texts)]
     rows = (
-        (number, *text, names[label], names[share.argmax()], f"{share.max():.6f}")
-        for number, text, label, share in zip(
-            split.rows.numbers, zip(*split.rows.texts, strict=True), split.labels, shares, strict=True
+        (number, *text, *cells)
+        for number, text, cells in zip(
+            split.rows.numbers, zip(*split.rows.texts, strict=True), problem.cells(logits, split.labels), strict=True
         )
     )
-    return ["row", *texts, "label", "prediction", "probability"], rows
+    return ["row", *texts, *problem.columns()], rows
 
 
 def _report(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tfft import hardware
+from tfft import hardware, tasks
 from tfft.console import Voice
 from tfft.data import Prepared, batches
 from tfft.hardware import Device, Precision
@@ -113,7 +114,8 @@ def show_data(voice: Voice, prepared: Prepared) -> None:
     listed = ", ".join(names[:CLASSES_SHOWN]) + (", …" if len(names) > CLASSES_SHOWN else "")
     splits = ", ".join(f"{len(split):,} {split.name}" for split in prepared.splits)
     cached = " (token ids from the cache)" if all(split.encoded.from_cache for split in prepared.splits) else ""
-    voice.say(f"rows: {splits}{cached}; {len(names)} classes: {listed}")
+    what = "learned is the number" if prepared.label_map.problem_type == tasks.REGRESSION else f"{len(names)} classes:"
+    voice.say(f"rows: {splits}{cached}; {what} {listed}")
     for note in prepared.notes:
         voice.say(f"note: {note}")
 
@@ -169,17 +171,32 @@ def _cut_rows(prepared: Prepared) -> str:
 
 def _show_balance(voice: Voice, prepared: Prepared) -> None:
     labelled = [(split.name, split.labels) for split in prepared.splits if split.labels is not None]
+    if prepared.label_map.problem_type == tasks.REGRESSION:
+        _show_numbers(voice, prepared.label_map.names[0], labelled)
+        return
     classes = len(prepared.label_map)
     # (splits, classes)
-    counts = np.stack([np.bincount(labels, minlength=classes) for _, labels in labelled])
+    counts = np.stack(
+        [labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes) for _, labels in labelled]
+    ).astype(int)
+    rows = [len(labels) for _, labels in labelled]
     voice.table(
         "Rows by class",
         ["class", *(name for name, _ in labelled)],
         [
             [
                 name,
-                *(f"{count:,} ({count / total:.1%})" for count, total in zip(column, counts.sum(axis=1), strict=True)),
+                *(f"{count:,} ({count / total:.1%})" for count, total in zip(column, rows, strict=True)),
             ]
             for name, column in zip(prepared.label_map.names, counts.T, strict=True)
         ],
+    )
+
+
+def _show_numbers(voice: Voice, name: str, labelled: list[tuple[str, np.ndarray]]) -> None:
+    figures: dict[str, Callable[[np.ndarray], Any]] = {"least": np.min, "mean": np.mean, "greatest": np.max}
+    voice.table(
+        f"The number {name}",
+        ["", *(split for split, _ in labelled)],
+        [[what, *(f"{figure(labels):.4g}" for _, labels in labelled)] for what, figure in figures.items()],
     )

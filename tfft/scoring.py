@@ -1,4 +1,4 @@
-"""A model's scores on a split: its logits, the loss, and the metrics of the likeliest classes."""
+"""A model's scores on a split: its logits, the loss, and the metrics of what is decided by them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from tfft import metrics
 from tfft.backend import keras
 from tfft.data import Split, batches
 from tfft.models import heads
+from tfft.problems import Problem
 
 
 class Scorer:
     """Scores a model on one split, as often as it is called.
 
     Args:
-        model: takes the tokenizer's inputs and gives `logits` (rows, classes).
+        model: takes the tokenizer's inputs and gives `logits` (rows, outputs).
+        problem: what the labels are; see `problems`.
         tokenizer: the checkpoint's.
         split: rows with labels.
         names: metrics, see `metrics.compute`.
         batch_size: rows at once.
         max_length: tokens a row may have.
         pad_to_max_length: pad every batch to `max_length`.
+        tunes: whether this is the split on which thresholds are settled.
 
     Attributes:
-        logits: (rows, classes) float32 of the last call, rows in the split's order; None before it.
+        logits: (rows, outputs) float32 of the last call, rows in the split's order; None before it.
     """
 
     def __init__(
         self,
         model: keras.Model,
+        problem: Problem,
         tokenizer: Any,
         split: Split,
         names: Sequence[str],
@@ -39,9 +43,11 @@ class Scorer:
         batch_size: int,
         max_length: int,
         pad_to_max_length: bool = False,
+        tunes: bool = False,
     ) -> None:
         assert split.labels is not None, f"{split.name} has no labels to score against"
-        self.model, self.labels, self.names = model, split.labels, tuple(names)
+        self.model, self.problem, self.labels, self.names = model, problem, split.labels, tuple(names)
+        self.tunes = tunes
         self.logits: np.ndarray | None = None
         self._dataset, self._order = batches.for_prediction(
             split.encoded,
@@ -52,18 +58,19 @@ class Scorer:
         )
 
     def __call__(self) -> dict[str, float]:
-        """`loss`, the mean cross-entropy, and every metric's scores, for the model's present weights."""
+        """`loss`, every metric's scores, and what was settled here, for the model's present weights."""
         self.logits = heads.logits_of(self.model, self._dataset, self._order)
-        loss = heads.mean_cross_entropy(self.logits, self.labels)
-        return {"loss": loss, **metrics.compute(self.names, self.logits.argmax(axis=-1), self.labels)}
+        loss = self.problem.mean_loss(self.logits, self.labels)
+        settled = self.problem.tune(self.logits, self.labels) if self.tunes else {}
+        return {"loss": loss, **metrics.compute(self.names, self.problem.decide(self.logits), self.labels), **settled}
 
 
-def score_names(names: Sequence[str], classes: int) -> tuple[str, ...]:
-    """The scores that metrics `names` will yield for this many classes, found by scoring every class once.
+def score_names(names: Sequence[str], problem: Problem) -> tuple[str, ...]:
+    """The scores that metrics `names` will yield for such labels, found by scoring every class once.
 
     Raises:
         RecipeError: a metric does not fit, such as the binary F1 for three classes.
         HubError: a metric is on the hub, and the hub cannot be reached or does not have it.
     """
-    every_class = np.arange(classes)
-    return ("loss", *metrics.compute(names, every_class, every_class))
+    labels = problem.every_label()
+    return ("loss", *metrics.compute(names, labels, labels))

@@ -13,6 +13,13 @@ from typing import Literal
 Direction = Literal["max", "min"]
 
 
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+)
+
+
 @dataclass(frozen=True)
 class Task:
     """One kind of training.
@@ -20,17 +27,30 @@ class Task:
     Attributes:
         name: what a recipe's `task` says.
         auto_class: the class of Transformers that makes the model.
-        metrics: those computed where the recipe names none.
+        problem_types: what its labels may be, as Transformers' configurations call it; the first where nothing is said.
     """
 
     name: str
     auto_class: str
-    metrics: tuple[str, ...]
+    problem_types: tuple[str, ...]
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
-        "text-classification": Task("text-classification", "TFAutoModelForSequenceClassification", ("accuracy",)),
+        "text-classification": Task(
+            "text-classification",
+            "TFAutoModelForSequenceClassification",
+            (SINGLE_LABEL, MULTI_LABEL, REGRESSION),
+        ),
+    }
+)
+
+# The metrics computed where a recipe names none.
+DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        SINGLE_LABEL: ("accuracy",),
+        MULTI_LABEL: ("f1_micro", "f1_macro"),
+        REGRESSION: ("mse", "pearsonr", "spearmanr"),
     }
 )
 
@@ -80,6 +100,22 @@ METRIC_SCORES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 # Packaged metrics that compare numbers: of class ids they would say nothing that means anything.
 NUMBER_METRICS = frozenset({"pearsonr", "spearmanr", "mse", "glue/stsb"})
+# Packaged metrics that know rows with several labels.
+MULTI_LABEL_METRICS = frozenset({"accuracy", "f1_macro", "f1_micro"})
+
+
+def problem_type(task: str, given: str | None) -> str:
+    """What a recipe's labels are: `given`, or the usual of its task."""
+    return given or TASKS[task].problem_types[0]
+
+
+def fits(metric: str, problem: str) -> bool:
+    """Whether a packaged metric says something of such labels; of metrics from the hub nothing is known."""
+    if metric not in METRIC_SCORES:
+        return True
+    if problem == MULTI_LABEL:
+        return metric in MULTI_LABEL_METRICS
+    return (metric in NUMBER_METRICS) == (problem == REGRESSION)
 
 
 def score_name(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,8 +14,9 @@ from tfft.backend import keras, tf
 from tfft.console import Voice
 from tfft.data import Split, batches
 from tfft.errors import RecipeError, RunError
-from tfft.models import freeze, heads, lora, save
+from tfft.models import freeze, lora, save
 from tfft.plan import Plan
+from tfft.problems import Problem
 from tfft.recipe import DataSection, TrainingSection
 from tfft.run_directory import RunDirectory
 
@@ -70,29 +71,29 @@ def choose_weights(training: TrainingSection, model: keras.Model) -> None:
         lora.add(model, **{name: value for name, value in given.items() if value is not None})
 
 
-def make_loss(training: TrainingSection, names: Sequence[str], labels: np.ndarray) -> keras.losses.Loss:
-    """The loss to train with. Validation reports plain cross-entropy whatever this is.
+def make_loss(training: TrainingSection, problem: Problem, labels: np.ndarray) -> keras.losses.Loss:
+    """The loss to train with. Validation reports the problem's plain loss whatever this is.
 
     Args:
-        names: of the classes, in id order.
-        labels: class ids of the training rows, for balanced weights.
+        labels: of the training rows, for balanced weights.
 
     Raises:
         RecipeError: `class_weight` has a name that is no class, or leaves a class out.
     """
-    return heads.CrossEntropyFromLogits(
-        training.label_smoothing_factor,
-        training.focal_gamma,
-        _class_weights(training.class_weight, names, labels),
-        training.r_drop_alpha,
+    return problem.loss(
+        label_smoothing=training.label_smoothing_factor,
+        focal_gamma=training.focal_gamma,
+        class_weights=_class_weights(training.class_weight, problem, labels),
+        r_drop_alpha=training.r_drop_alpha,
     )
 
 
 def _class_weights(
-    wanted: Mapping[str, float] | str | None, names: Sequence[str], labels: np.ndarray
+    wanted: Mapping[str, float] | str | None, problem: Problem, labels: np.ndarray
 ) -> list[float] | None:
     if wanted is None or isinstance(wanted, str):
-        return None if wanted is None else heads.balanced_weights(labels, len(names))
+        return None if wanted is None else problem.balanced_weights(labels)
+    names = problem.names
     unknown, missing = [name for name in wanted if name not in names], [name for name in names if name not in wanted]
     if unknown or missing:
         what = f"{', '.join(unknown)} is no label" if unknown else f"nothing is said of {', '.join(missing)}"
@@ -166,6 +167,7 @@ def _one_copy(
             tokenizer=tokenizer,
             static_shapes=static_shapes,
             gradient_accumulation_steps=plan.accumulated,
+            row_weights=train.weights,
         )
     one_epoch = batches.padded(
         train.encoded,
@@ -175,6 +177,7 @@ def _one_copy(
         shuffle=True,
         max_length=plan.widths[0] if plan.widths else None,
         gradient_accumulation_steps=plan.accumulated,
+        row_weights=train.weights,
     )
     return batches.without_autotune(one_epoch.repeat())
 

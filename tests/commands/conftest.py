@@ -16,7 +16,7 @@ GOOD = ("good", "nice", "fine", "great")
 BAD = ("bad", "poor", "awful", "sad")
 
 
-def write_csv(path: Path, rows: Sequence[tuple[str, object]], columns: tuple[str, str] = ("text", "label")) -> Path:
+def write_csv(path: Path, rows: Sequence[tuple[object, ...]], columns: Sequence[str] = ("text", "label")) -> Path:
     """A CSV file with a header."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

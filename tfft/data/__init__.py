@@ -6,17 +6,18 @@ Nothing here loads TensorFlow: whatever is wrong with the data is said before a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfft import hub, locations
+from tfft import hub, locations, tasks
 from tfft.data import checks, files, hub_sets, labels, memory
 from tfft.data.encode import Encoded, encode
 from tfft.data.labels import LabelMap
 from tfft.data.rows import Rows, Splits, sample, split_stratified
+from tfft.data.tables import Targets
 from tfft.recipe import DataSection
 
 __all__ = ["Encoded", "Given", "LabelMap", "Prepared", "Rows", "Split", "Splits", "encode_splits", "read"]
@@ -39,13 +40,15 @@ class Split:
         name: `train`, `validation` or `test`.
         rows: texts and raw labels.
         encoded: the rows' token ids.
-        labels: (rows,) int32 class ids, or None where the split has no labels.
+        labels: see `labels.encode_labels`, (rows,) int32 class ids where a row has one; None where the split has none.
+        weights: (rows,) float32, what each row counts in the training loss; None where all count 1.
     """
 
     name: str
     rows: Rows
     encoded: Encoded
     labels: np.ndarray | None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,15 +77,19 @@ class Prepared:
         return [split for split in (self.train, self.validation, self.test) if split is not None]
 
 
-def read(section: DataSection, seed: int, given: Given | None = None) -> Splits:
+def read(section: DataSection, seed: int, given: Given | None = None, problem_type: str = tasks.SINGLE_LABEL) -> Splits:
     """The rows of every split that a recipe's `data` section names, sampled as it says.
+
+    Args:
+        problem_type: what their labels are, see `tasks.Task`.
 
     Raises:
         DataError: a file, column or row cannot be used.
         HubError: the data set is on the hub, and the hub cannot be reached or does not have it.
     """
+    targets = Targets(problem_type, section.label_columns or (), section.label_separator, section.sample_weight_column)
     if given is not None:
-        splits = _read_given(section, given)
+        splits = _read_given(section, given, targets)
     elif section.dataset_name is not None:
         hub.check_reachable(section.dataset_name, "data.dataset_name")
         splits = hub_sets.read_hub(
@@ -98,13 +105,16 @@ def read(section: DataSection, seed: int, given: Given | None = None) -> Splits:
             max_eval_samples=section.max_eval_samples,
             seed=seed,
             drop_invalid=section.drop_invalid,
+            targets=targets,
         )
     else:
-        splits = _read_files(section)
+        splits = _read_files(section, targets)
 
     train, validation = splits.train, splits.validation
     if validation is None and section.validation_split is not None:
-        train, validation = split_stratified(train, section.validation_split, seed)
+        train, validation = split_stratified(
+            train, section.validation_split, seed, by_label=problem_type == tasks.SINGLE_LABEL
+        )
     return Splits(
         train=_sampled(train, section.max_train_samples, seed),
         validation=validation and _sampled(validation, section.max_eval_samples, seed),
@@ -117,7 +127,7 @@ def _sampled(rows: Rows, count: int | None, seed: int) -> Rows:
     return rows if count is None or count >= len(rows) else sample(rows, count, seed)
 
 
-def _read_files(section: DataSection) -> Splits:
+def _read_files(section: DataSection, targets: Targets) -> Splits:
     notes: list[str] = []
 
     def read_one(name: str, needs_labels: bool) -> Rows | None:
@@ -131,6 +141,7 @@ def _read_files(section: DataSection) -> Splits:
             encoding=section.encoding,
             needs_labels=needs_labels,
             drop_invalid=section.drop_invalid,
+            targets=_targets_of(name, targets),
             key=f"data.{name}",
         )
         notes.extend(found)
@@ -141,7 +152,7 @@ def _read_files(section: DataSection) -> Splits:
     return Splits(train, read_one("validation_file", True), read_one("test_file", False), tuple(notes))
 
 
-def _read_given(section: DataSection, given: Given) -> Splits:
+def _read_given(section: DataSection, given: Given, targets: Targets) -> Splits:
     notes: list[str] = []
 
     def read_one(name: str, needs_labels: bool) -> Rows | None:
@@ -154,6 +165,7 @@ def _read_given(section: DataSection, given: Given) -> Splits:
             label_column=section.label_column,
             needs_labels=needs_labels,
             drop_invalid=section.drop_invalid,
+            targets=_targets_of(name, targets),
             source=f"{name} rows given",
         )
         notes.extend(found)
@@ -164,12 +176,18 @@ def _read_given(section: DataSection, given: Given) -> Splits:
     return Splits(train, read_one("validation", True), read_one("test", False), tuple(notes))
 
 
+def _targets_of(name: str, targets: Targets) -> Targets:
+    """Weights are for training alone."""
+    return targets if name.startswith("train") else replace(targets, weight_column=None)
+
+
 def encode_splits(
     splits: Splits,
     tokenizer: Any,
     max_length: int,
     cache: Path | None = None,
     advance: Callable[[int], None] = lambda rows: None,
+    problem_type: str = tasks.SINGLE_LABEL,
 ) -> Prepared:
     """Settles the classes on the training split and turns every split into token ids and class ids.
 
@@ -178,17 +196,24 @@ def encode_splits(
         max_length: tokens a row may have.
         cache: a folder for token ids, see `encode.encode`.
         advance: called with the number of rows done, as they are done.
+        problem_type: what the labels are.
 
     Raises:
         DataError: there is one class only, or a label that the training split does not have.
     """
-    label_map = labels.settle_labels(splits.train)
+    label_map = labels.settle_labels(splits.train, problem_type)
     class_ids = {
         name: None if rows is None or rows.labels is None else labels.encode_labels(rows, label_map)
         for name, rows in _named(splits)
     }
     ready = {
-        name: Split(name, rows, encode(rows.texts, tokenizer, max_length, cache, advance), class_ids[name])
+        name: Split(
+            name,
+            rows,
+            encode(rows.texts, tokenizer, max_length, cache, advance),
+            class_ids[name],
+            None if rows.weights is None else np.asarray(rows.weights, np.float32),
+        )
         for name, rows in _named(splits)
         if rows is not None
     }

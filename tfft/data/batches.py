@@ -139,6 +139,7 @@ def bucketed(
     tokenizer: Any,
     static_shapes: bool = False,
     gradient_accumulation_steps: int = 1,
+    row_weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of training batches (inputs, labels, weights), rows of similar length together.
 
@@ -149,7 +150,7 @@ def bucketed(
 
     Args:
         encoded: the rows.
-        labels: (rows,) integer or float.
+        labels: (rows,) or (rows, classes), integer or float.
         batch_size: rows in a batch. The last one of the cut has what is left.
         widths: ascending, the last at least as wide as the longest row: see `bucket_widths`.
         seed: fixes the order of all epochs.
@@ -158,15 +159,17 @@ def bucketed(
             shape to be whole. Real rows then weigh `batch_size / real rows`, so that Keras's mean over the batch is the
             mean over the real rows.
         gradient_accumulation_steps: batches that make one step, see `window_weights`.
+        row_weights: (rows,) float32, what each row counts; the mean is still over the number of rows.
 
     Returns:
-        A dataset of ({"input_ids": (batch, width) int32, …}, (batch,) labels, (batch,) float32 weights).
+        A dataset of ({"input_ids": (batch, width) int32, …}, (batch, …) labels, (batch,) float32 weights).
     """
     rows = _Rows(encoded, tokenizer, labels)
     count = len(encoded)
     steps = batches_per_epoch(count, batch_size)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
     row_widths = tf.constant(width_of_row)
+    counted = None if row_weights is None else tf.constant(row_weights)
 
     def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
@@ -188,6 +191,8 @@ def bucketed(
         real = tf.shape(chosen)[0]
         width = tf.reduce_max(tf.gather(row_widths, chosen))
         weights = tf.fill([real], weight)
+        if counted is not None:
+            weights *= tf.gather(counted, chosen)
         if static_shapes:
             weights = tf.pad(weights * tf.cast(batch_size / real, tf.float32), [[0, batch_size - real]])
             weights.set_shape([batch_size])
@@ -207,6 +212,7 @@ def padded(
     shuffle: bool,
     max_length: int | None = None,
     gradient_accumulation_steps: int = 1,
+    row_weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """One epoch of batches by `datasets.Dataset.to_tf_dataset` with `DataCollatorWithPadding`: the course's way.
 
@@ -216,33 +222,43 @@ def padded(
     Args:
         max_length: pad every batch to this width; None pads to the longest row of each batch.
         gradient_accumulation_steps: batches that make one step, see `window_weights`.
+        row_weights: as in `bucketed`.
 
     Returns:
-        A dataset of ({"input_ids": (batch, width) int64, …}, (batch,) labels), with (batch,) float32 weights behind the
-        labels where several batches make one step.
+        A dataset of ({"input_ids": (batch, width) int64, …}, (batch, …) labels), with (batch,) float32 weights behind
+        the labels where rows have weights, or several batches make one step.
     """
     from transformers import DataCollatorWithPadding
 
     collate = DataCollatorWithPadding(
         tokenizer, padding="longest" if max_length is None else "max_length", max_length=max_length, return_tensors="tf"
     )
-    rows = as_dataset(encoded, labels)
+    rows = as_dataset(encoded, labels, row_weights)
     dataset = rows.to_tf_dataset(
         columns=[name for name in tokenizer.model_input_names if name in rows.column_names or name == "attention_mask"],
-        label_cols="labels",
+        label_cols="labels" if row_weights is None else ["labels", "weights"],
         batch_size=batch_size,
         shuffle=shuffle,
         drop_remainder=False,
         collate_fn=collate,
         prefetch=False,
     )
+    if row_weights is not None:
+        dataset = dataset.map(
+            lambda inputs, of_row: (inputs, of_row["labels"], of_row["weights"]), num_parallel_calls=MAP_THREADS
+        )
     if gradient_accumulation_steps > 1:
         starts = tf.range(0, len(encoded), batch_size)
         weights = window_weights(tf.minimum(batch_size, len(encoded) - starts), gradient_accumulation_steps)
         dataset = dataset.enumerate().map(
-            lambda batch, pair: (*pair, tf.fill([tf.shape(pair[1])[0]], weights[batch])), num_parallel_calls=MAP_THREADS
+            lambda batch, given: _weighted(*given, weight=weights[batch]), num_parallel_calls=MAP_THREADS
         )
     return without_autotune(dataset.prefetch(PREFETCH_BATCHES))
+
+
+def _weighted(inputs: Any, labels: tf.Tensor, row_weights: tf.Tensor | None = None, *, weight: tf.Tensor) -> Any:
+    ones = tf.ones([tf.shape(labels)[0]]) if row_weights is None else row_weights
+    return inputs, labels, ones * weight
 
 
 def twice(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -255,8 +271,11 @@ def twice(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return without_autotune(twofold.prefetch(PREFETCH_BATCHES))
 
 
-def as_dataset(encoded: Encoded, labels: np.ndarray | None = None) -> Any:
-    """The rows as a `datasets.Dataset` of `input_ids`, `attention_mask`, `token_type_ids` and `labels`; not copied."""
+def as_dataset(encoded: Encoded, labels: np.ndarray | None = None, row_weights: np.ndarray | None = None) -> Any:
+    """The rows as a `datasets.Dataset` of `input_ids`, `attention_mask`, `token_type_ids`, `labels`, `weights`.
+
+    Nothing is copied but labels that are several a row.
+    """
     import datasets
     import pyarrow as pa
 
@@ -269,7 +288,8 @@ def as_dataset(encoded: Encoded, labels: np.ndarray | None = None) -> Any:
         "input_ids": column(encoded.input_ids),
         "attention_mask": column(np.ones_like(encoded.input_ids)),
         **({} if encoded.token_type_ids is None else {"token_type_ids": column(encoded.token_type_ids)}),
-        **({} if labels is None else {"labels": pa.array(labels)}),
+        **({} if labels is None else {"labels": pa.array(labels if labels.ndim == 1 else list(labels))}),
+        **({} if row_weights is None else {"weights": pa.array(row_weights)}),
     }
     return datasets.Dataset(pa.table(dict(columns)))
 

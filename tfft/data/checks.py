@@ -15,7 +15,8 @@ class SplitReport:
     Attributes:
         name: `train`, `validation` or `test`.
         rows: how many there are.
-        class_counts: rows of each class by its name, in class order; empty where the split has no labels.
+        class_counts: rows of each class by its name, in class order; empty where the split has no labels, or where they
+            are no classes.
         empty_texts: rows with a text column that holds nothing but blanks.
         duplicated_rows: rows whose texts equal those of an earlier row, outer blanks aside.
         shared_with_train: rows whose texts also occur in the training split; 0 for that split itself.
@@ -83,6 +84,8 @@ def _stripped(rows: Rows) -> list[tuple[str, ...]]:
 
 def _class_counts(rows: Rows) -> dict[str, int]:
     counts = Counter(rows.labels or [])
+    if any(isinstance(label, float | tuple) for label in counts):
+        return {}
     if rows.class_names is not None:
         return {name: counts[id_] for id_, name in enumerate(rows.class_names)}
     # Labels of several types cannot be compared; settling the labels reports those, so any order does here.

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tfft.data.rows import Rows, counted, first_line, kind_of, listed, row_name
-from tfft.data.tables import Table, Wanted, make_rows, object_table
+from tfft.data.tables import CLASSES, Table, Targets, Wanted, make_rows, object_table
 from tfft.errors import nearest
 
 REPLACE_SUFFIX = ":replace"
@@ -35,6 +35,7 @@ def read_file(
     encoding: str = "utf-8",
     needs_labels: bool = True,
     drop_invalid: bool = False,
+    targets: Targets = CLASSES,
     key: str = "data.train_file",
 ) -> tuple[Rows, list[str]]:
     """Rows of a CSV, TSV, JSON, JSON lines or Parquet file, chosen by its ending, with sentences about them.
@@ -46,13 +47,14 @@ def read_file(
         encoding: a Python codec's name. Text is decoded strictly; `NAME:replace` puts U+FFFD for what cannot be read.
         needs_labels: False reads labels where the column is there and complete, and none otherwise.
         drop_invalid: leave out rows with a missing value instead of raising an error.
+        targets: what labels are, where they are not classes, and the weights.
         key: the recipe key that named the file, for messages.
 
     Raises:
         DataError: the file cannot be read, a column is missing, a row is malformed or a value cannot be used.
     """
     path = pathlib.Path(path)
-    wanted = Wanted(f"{key}: {path}", path.name, tuple(text_columns), label_column, needs_labels, drop_invalid)
+    wanted = Wanted(f"{key}: {path}", path.name, tuple(text_columns), label_column, needs_labels, drop_invalid, targets)
     _check_is_file(path, wanted)
     read_table = _READERS.get(path.suffix.lower())
     if read_table is None:
@@ -324,8 +326,9 @@ def _parquet_class_names(metadata: dict[bytes, bytes] | None, label_column: str 
     """Class names that the datasets library left in a Parquet file's metadata, as the hub's files have them."""
     try:
         feature = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label_column]
+        feature = feature.get("feature", feature)  # of a list, what it is made of
         return tuple(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 

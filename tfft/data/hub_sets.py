@@ -9,7 +9,7 @@ from typing import Any
 
 from tfft.data.memory import dataset_table
 from tfft.data.rows import Rows, Splits, first_line, listed, sample, shuffled
-from tfft.data.tables import Wanted, make_rows
+from tfft.data.tables import CLASSES, Targets, Wanted, make_rows
 from tfft.errors import DataError, HubError, nearest
 
 
@@ -26,6 +26,7 @@ def read_hub(
     max_eval_samples: int | None = None,
     seed: int = 0,
     drop_invalid: bool = False,
+    targets: Targets = CLASSES,
 ) -> Splits:
     """The splits of a data set on the hub. Code that comes with a data set is never run.
 
@@ -41,6 +42,7 @@ def read_hub(
         max_eval_samples: as many rows of the validation split, and of the test split, chosen at random.
         seed: of the choice.
         drop_invalid: leave out rows with a missing value instead of raising an error.
+        targets: what labels are, where they are not classes, and the weights of training rows.
 
     Raises:
         HubError: the hub cannot be reached, or has no such data set or configuration.
@@ -67,7 +69,9 @@ def read_hub(
             )
         source = f"{shown} [{name}]"
         prefix = f"data.dataset_name: {source}"
-        wanted = Wanted(prefix, source, tuple(text_columns), label_column, needs_labels, drop_invalid)
+        is_train = key == "train_split_name"
+        chosen = targets if is_train else replace(targets, weight_column=None)
+        wanted = Wanted(prefix, source, tuple(text_columns), label_column, needs_labels, drop_invalid, chosen)
         rows, found = _sampled_hub_rows(loaded[name], count, seed, wanted)
         notes.extend(found)
         return rows

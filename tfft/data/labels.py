@@ -1,10 +1,11 @@
-"""The classes: settled on the training split, then the same for every split."""
+"""What the model learns to say: settled on the training split, then the same for every split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tfft import tasks
 from tfft.data.rows import Rows, counted, kind_of, listed
 from tfft.errors import DataError
 
@@ -17,37 +18,52 @@ FREE_TEXT_SHARE = 0.9
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Class ids: position `i` holds the name shown for class `i`, and the raw value that stands for it in the rows."""
+    """Class ids: position `i` holds the name shown for class `i`, and the raw value that stands for it in the rows.
+
+    Where numbers are learned there is one name, the column's.
+    """
 
     names: tuple[str, ...]
     values: tuple[Any, ...]
+    problem_type: str = tasks.SINGLE_LABEL
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-def settle_labels(train: Rows) -> LabelMap:
+def settle_labels(train: Rows, problem_type: str = tasks.SINGLE_LABEL) -> LabelMap:
     """The classes of the training split: integers in numeric order, strings in alphabetic order, False before True.
 
     The names of a `datasets.ClassLabel` keep their ids, those absent from these rows included.
+
+    Args:
+        problem_type: see `tasks.Task`. Rows with several labels have tuples; of numbers there is nothing to settle.
 
     Raises:
         DataError: no labels, labels of several types, one class only, or free text in the place of classes.
     """
     if train.labels is None:
         raise DataError(f"{train.source}: there are no labels to train on; set data.label_column")
-    kinds: dict[type, int] = {}
-    for index, label in enumerate(train.labels):
-        kinds.setdefault(type(label), index)
+    if problem_type == tasks.REGRESSION:
+        _check_numbers_differ(train)
+        return LabelMap(train.class_names or ("label",), (), problem_type)
+    if problem_type == tasks.MULTI_LABEL:
+        pairs = [(index, label) for index, labels in enumerate(train.labels) for label in labels]
+    else:
+        pairs = list(enumerate(train.labels))
+    kinds: dict[type, tuple[int, Any]] = {}
+    for index, label in pairs:
+        kinds.setdefault(type(label), (index, label))
     if len(kinds) > 1:
-        first, second = list(kinds.values())[:2]
+        (first, one), (second, other) = list(kinds.values())[:2]
         raise DataError(
-            f"{train.name_row(first)} has the label {train.labels[first]!r} ({kind_of(train.labels[first])}) but "
-            f"{train.name_row(second)} has {train.labels[second]!r} ({kind_of(train.labels[second])}); "
-            "expected labels of one type, make them alike"
+            f"{train.name_row(first)} has the label {one!r} ({kind_of(one)}) but {train.name_row(second)} has "
+            f"{other!r} ({kind_of(other)}); expected labels of one type, make them alike"
         )
-    values = sorted(set(train.labels))
-    if len(values) == 1:
+    if not pairs:
+        raise DataError(f"{train.source}: no row has a label; check data.label_column")
+    values = sorted({label for _, label in pairs})
+    if len(values) == 1 and problem_type == tasks.SINGLE_LABEL:
         only = _shown_label(values[0], train.class_names)
         raise DataError(
             f"{train.source}: the only label in {counted(len(train), 'row')} is {only}; "
@@ -56,22 +72,32 @@ def settle_labels(train: Rows) -> LabelMap:
     if isinstance(values[0], str) and len(values) > FREE_TEXT_LABELS and len(values) >= FREE_TEXT_SHARE * len(train):
         raise DataError(
             f"{train.source}: {len(values)} different labels in {len(train)} rows look like free text, not classes "
-            f"(the first is {train.labels[0][:60]!r}); set data.label_column to a column of classes"
+            f"(the first is {pairs[0][1][:60]!r}); set data.label_column to a column of classes"
         )
     if train.class_names is not None:
         if beyond := [value for value in values if not (type(value) is int and 0 <= value < len(train.class_names))]:
-            index = train.labels.index(beyond[0])
+            index = next(at for at, label in pairs if label == beyond[0])
             raise DataError(
                 f"{train.name_row(index)}: the label {beyond[0]!r} is not one of the {len(train.class_names)} class ids"
             )
-        return LabelMap(train.class_names, tuple(range(len(train.class_names))))
-    return LabelMap(tuple(map(str, values)), tuple(values))
+        return LabelMap(train.class_names, tuple(range(len(train.class_names))), problem_type)
+    return LabelMap(tuple(map(str, values)), tuple(values), problem_type)
+
+
+def _check_numbers_differ(train: Rows) -> None:
+    assert train.labels is not None
+    if len(set(train.labels)) == 1:
+        raise DataError(
+            f"{train.source}: the label of all {counted(len(train), 'row')} is {train.labels[0]}; expected numbers "
+            "that differ, check data.label_column or take more rows"
+        )
 
 
 def encode_labels(rows: Rows, label_map: LabelMap) -> numpy.ndarray:
-    """Class ids of the rows' labels, an int32 array of shape (rows,).
+    """Class ids of the rows' labels: (rows,) int32; (rows, classes) float32 of 0 and 1 where a row has several.
 
-    Rows whose class names differ from the map's (another `datasets.ClassLabel`) are matched by name.
+    Where numbers are learned they are the numbers, (rows,) float32. Rows whose class names differ from the map's
+    (another `datasets.ClassLabel`) are matched by name.
 
     Raises:
         DataError: the rows have no labels, or one that is not in the map; the first such row is named.
@@ -80,22 +106,34 @@ def encode_labels(rows: Rows, label_map: LabelMap) -> numpy.ndarray:
 
     if rows.labels is None:
         raise DataError(f"{rows.source}: there are no labels; set data.label_column")
+    if label_map.problem_type == tasks.REGRESSION:
+        return numpy.asarray(rows.labels, numpy.float32)
     # The type belongs to the key, for 1 == True.
     ids = {(type(value), value): index for index, value in enumerate(label_map.values)}
     is_named = label_map.names != tuple(map(str, label_map.values)) or isinstance(label_map.values[0], str)
     if rows.class_names is not None and is_named and rows.class_names != label_map.names:
         by_name = {name: index for index, name in enumerate(label_map.names)}
         ids = {(int, id_): by_name[name] for id_, name in enumerate(rows.class_names) if name in by_name}
+    if label_map.problem_type == tasks.MULTI_LABEL:
+        given = [(at, label) for at, labels in enumerate(rows.labels) for label in labels]
+    else:
+        given = list(enumerate(rows.labels))
     try:
-        return numpy.fromiter((ids[type(label), label] for label in rows.labels), "int32", len(rows))
+        found = numpy.fromiter((ids[type(label), label] for _, label in given), "int32", len(given))
     except KeyError:
-        index = next(at for at, label in enumerate(rows.labels) if (type(label), label) not in ids)
+        index, unknown = next((at, label) for at, label in given if (type(label), label) not in ids)
+    else:
+        if label_map.problem_type != tasks.MULTI_LABEL:
+            return found
+        has = numpy.zeros((len(rows), len(label_map)), numpy.float32)
+        has[[at for at, _ in given], found] = 1.0
+        return has
     known = [
         f"{value!r} ({name})" if str(value) != name else repr(value)
         for name, value in zip(label_map.names, label_map.values, strict=True)
     ]
     raise DataError(
-        f"{rows.name_row(index)}: the label {_shown_label(rows.labels[index], rows.class_names)} does not occur in the "
+        f"{rows.name_row(index)}: the label {_shown_label(unknown, rows.class_names)} does not occur in the "
         f"training split, whose labels are {listed(known)}; correct the row, or add such rows to the training split"
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfft.data.rows import Rows, kind_of, listed
-from tfft.data.tables import Table, Wanted, make_rows, object_table
+from tfft.data.tables import CLASSES, Table, Targets, Wanted, make_rows, object_table
 
 
 def from_python(
@@ -16,6 +16,7 @@ def from_python(
     label_column: str | None,
     needs_labels: bool = True,
     drop_invalid: bool = False,
+    targets: Targets = CLASSES,
     source: str = "rows given",
 ) -> tuple[Rows, list[str]]:
     """Rows of a `datasets.Dataset`, a pandas DataFrame, a list of dicts or a dict of lists, with sentences about them.
@@ -26,12 +27,13 @@ def from_python(
         label_column: the column of labels; None reads none.
         needs_labels: False reads labels where the column is there and complete, and none otherwise.
         drop_invalid: leave out rows with a missing value instead of raising an error.
+        targets: what labels are, where they are not classes, and the weights.
         source: how messages call these rows.
 
     Raises:
         DataError: `data` is something else, a column is missing or a value cannot be used.
     """
-    wanted = Wanted(source, source, tuple(text_columns), label_column, needs_labels, drop_invalid)
+    wanted = Wanted(source, source, tuple(text_columns), label_column, needs_labels, drop_invalid, targets)
     return make_rows(_python_table(data, wanted), wanted)
 
 
@@ -95,5 +97,6 @@ def dataset_table(dataset: Any, wanted: Wanted) -> Table:
     chosen = [name for name in wanted.columns if name in present]
     columns = dict(dataset.select_columns(chosen).with_format(None)[:])
     feature = dataset.features.get(wanted.label_column) if wanted.label_column else None
+    feature = getattr(feature, "feature", feature)  # of a list, what it is made of
     class_names = tuple(getattr(feature, "names", ())) if type(feature).__name__ == "ClassLabel" else None
     return Table(columns, list(range(1, len(dataset) + 1)), class_names=class_names)

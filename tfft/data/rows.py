@@ -18,11 +18,14 @@ class Rows:
 
     Attributes:
         texts: one list a text column (one or two of them), all of the same length.
-        labels: one int, str or bool a row; None where the split has no labels.
+        labels: one int, str or bool a row; a tuple of them where rows have several; a float where a number is learned;
+            None where the split has no labels.
         numbers: each row's number in its source, from 1, a header not counted. Sampling keeps it.
         source: where the rows come from, as shown to the user: `train.tsv`, `nyu-mll/glue mrpc [train]`.
-        class_names: the names of a `datasets.ClassLabel` in id order, where the labels are its ids.
+        class_names: the names of a `datasets.ClassLabel` in id order, where the labels are its ids; the column's, where
+            they are numbers.
         lines: the line of the file each row starts on, where the source has lines.
+        weights: what each row counts in the training loss; None where all count 1.
     """
 
     texts: tuple[list[str], ...]
@@ -31,6 +34,7 @@ class Rows:
     source: str
     class_names: tuple[str, ...] | None = None
     lines: list[int] | None = None
+    weights: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -44,6 +48,7 @@ class Rows:
             labels=None if self.labels is None else [self.labels[index] for index in chosen],
             numbers=[self.numbers[index] for index in chosen],
             lines=None if self.lines is None else [self.lines[index] for index in chosen],
+            weights=None if self.weights is None else [self.weights[index] for index in chosen],
         )
 
     def name_row(self, index: int) -> str:
@@ -75,11 +80,11 @@ def sample(rows: Rows, count: int, seed: int) -> Rows:
     return rows.take(shuffled(len(rows), seed)[:count])
 
 
-def split_stratified(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+def split_stratified(rows: Rows, fraction: float, seed: int, by_label: bool = True) -> tuple[Rows, Rows]:
     """Training and validation rows, each label in both by its share; order within each part is by row number.
 
     A label with one row stays in training; one with more lands in both. The validation part has `fraction` of all rows,
-    rounded down, but for what that rule demands.
+    rounded down, but for what that rule demands. Without `by_label` any row may land in either.
 
     Raises:
         DataError: `fraction` is not between 0 and 1, or leaves one part without a row.
@@ -88,7 +93,7 @@ def split_stratified(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows
         raise DataError(f"data.validation_split={fraction}: expected a fraction between 0 and 1, for example 0.1")
     groups: dict[Any, list[int]] = {}
     for index in shuffled(len(rows), seed):
-        groups.setdefault(None if rows.labels is None else rows.labels[index], []).append(index)
+        groups.setdefault(rows.labels[index] if rows.labels and by_label else None, []).append(index)
     counts = _stratified_counts([len(group) for group in groups.values()], fraction)
     validation = {index for group, count in zip(groups.values(), counts, strict=True) for index in group[:count]}
     if not validation:

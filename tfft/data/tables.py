@@ -1,22 +1,45 @@
 """Raw columns, from whatever source, to checked rows.
 
-The same rules hold for all of them: texts are strings, labels are integers, strings or booleans, a value that is
-missing is an error unless such rows are to be left out, and every row remembers its number in its source.
+The same rules hold for all of them: texts are strings, labels are what the problem type says, a value that is missing
+is an error unless such rows are to be left out, and every row remembers its number in its source.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tfft import tasks
 from tfft.data.rows import Rows, counted, kind_of, listed, row_name
 from tfft.errors import DataError, nearest
 
 _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,3})?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is learned from the rows, beside the column of labels.
+
+    Attributes:
+        problem_type: what a label is: one of `tasks.Task.problem_types`.
+        label_columns: columns of 0 and 1, one a label, in place of one column with lists.
+        label_separator: what stands between the labels of a field; None where the source has lists.
+        weight_column: what each row counts in the training loss.
+    """
+
+    problem_type: str = tasks.SINGLE_LABEL
+    label_columns: tuple[str, ...] = ()
+    label_separator: str | None = None
+    weight_column: str | None = None
+
+
+# Classes, one a row.
+CLASSES = Targets()
 
 
 @dataclass(frozen=True)
@@ -29,10 +52,21 @@ class Wanted:
     label_column: str | None
     needs_labels: bool
     drop_invalid: bool
+    targets: Targets = CLASSES
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Those that labels are read from."""
+        return self.targets.label_columns or (() if self.label_column is None else (self.label_column,))
+
+    @property
+    def weight_columns(self) -> tuple[str, ...]:
+        """That of the weights, where there is one."""
+        return () if self.targets.weight_column is None else (self.targets.weight_column,)
 
     @property
     def columns(self) -> list[str]:
-        return [*self.text_columns, *([] if self.label_column is None else [self.label_column])]
+        return [*self.text_columns, *self.label_columns, *self.weight_columns]
 
     def error(self, message: str) -> DataError:
         return DataError(f"{self.prefix}: {message}")
@@ -42,17 +76,20 @@ class Wanted:
 
     def check_columns(self, present: Sequence[str]) -> None:
         """Raises a DataError where a needed column is missing; says which are there and the nearest of them."""
-        if self.needs_labels and self.label_column is None:
+        if self.needs_labels and not self.label_columns:
             raise self.error("labels are needed, but no label column is named; set data.label_column")
-        needed = [*self.text_columns, *([self.label_column] if self.needs_labels and self.label_column else [])]
-        missing = [name for name in needed if name not in present]
+        by_key = {
+            "data.text_columns": self.text_columns,
+            "data.label_columns" if self.targets.label_columns else "data.label_column": (
+                self.label_columns if self.needs_labels else ()
+            ),
+            "data.sample_weight_column": self.weight_columns,
+        }
+        missing = [name for names in by_key.values() for name in names if name not in present]
         if not missing:
             return
         near = [f"did you mean {near!r}?" for name in missing if (near := nearest(name, present))]
-        keys = [
-            *(["data.text_columns"] if any(name in self.text_columns for name in missing) else []),
-            *(["data.label_column"] if self.label_column in missing else []),
-        ]
+        keys = [key for key, names in by_key.items() if any(name in missing for name in names)]
         columns = "column" if len(missing) == 1 else "columns"
         raise self.error(
             f"no {columns} {listed(map(repr, missing))}; the columns present are {listed(map(repr, present))}. "
@@ -97,12 +134,12 @@ def make_rows(table: Table, wanted: Wanted) -> tuple[Rows, list[str]]:
         raise wanted.error("there are no rows; expected at least one")
     notes = list(table.notes)
     needed = {name: _checked_texts(table.columns[name], name, name_row, wanted) for name in wanted.text_columns}
-    labels = table.columns.get(wanted.label_column) if wanted.label_column is not None else None
+    labels, class_names = _labels(table, name_row, wanted)
     if labels is not None:
-        read_labels = _labels_of_plain_text if table.is_plain_text else _labels_of_values
-        labels = read_labels(labels, name_row, wanted)
         if table.class_names is not None:
             labels = [None if label == -1 else label for label in labels]  # the datasets library's "no label"
+        if wanted.targets.problem_type == tasks.REGRESSION and not wanted.needs_labels and set(labels) == {-1.0}:
+            labels = [None] * len(labels)  # what GLUE's STS-B has in its test split
         if not wanted.needs_labels and None in labels:
             lacking = labels.count(None)
             whose = (
@@ -110,15 +147,19 @@ def make_rows(table: Table, wanted: Wanted) -> tuple[Rows, list[str]]:
             )
             notes.append(f"{wanted.source}: {whose}, so it cannot be scored.")
             labels = None
-    if labels is not None and wanted.label_column is not None:
-        needed[wanted.label_column] = labels
+    if labels is not None:
+        needed[", ".join(wanted.label_columns)] = labels
+    weights = None
+    for name in wanted.weight_columns:
+        weights = needed[name] = _weights(table.columns[name], name, name_row, wanted)
     rows = Rows(
         texts=tuple(needed[name] for name in wanted.text_columns),
         labels=labels,
         numbers=table.numbers,
         source=wanted.source,
-        class_names=table.class_names if labels is not None else None,
+        class_names=class_names if labels is not None else None,
         lines=table.lines,
+        weights=weights,
     )
     return _without_nulls(rows, needed, name_row, wanted, notes)
 
@@ -171,6 +212,95 @@ def _checked_texts(column: list[Any], name: str, name_row: Callable[[int], str],
     return texts
 
 
+def _labels(
+    table: Table, name_row: Callable[[int], str], wanted: Wanted
+) -> tuple[list[Any] | None, tuple[str, ...] | None]:
+    """One label a row, None where it is missing, and the classes' names where labels are their ids."""
+    columns = [table.columns[name] for name in wanted.label_columns if name in table.columns]
+    if not columns or len(columns) < len(wanted.label_columns):
+        return None, None
+    if wanted.targets.problem_type == tasks.REGRESSION:
+        return _numbers(columns[0], wanted.label_columns[0], name_row, wanted), wanted.label_columns
+    if wanted.targets.problem_type == tasks.MULTI_LABEL:
+        if wanted.targets.label_columns:
+            return _sets_of_columns(columns, name_row, wanted), wanted.label_columns
+        return _sets_of_lists(columns[0], name_row, wanted), table.class_names
+    read_labels = _labels_of_plain_text if table.is_plain_text else _labels_of_values
+    return read_labels(columns[0], name_row, wanted), table.class_names
+
+
+def _numbers(column: list[Any], name: str, name_row: Callable[[int], str], wanted: Wanted) -> list[Any]:
+    """Finite numbers, also where they are written out; None where one is missing."""
+    numbers: list[float | None] = []
+    for index, given in enumerate(column):
+        value = plain_value(given)
+        if isinstance(value, str):
+            text = value.strip()
+            value = None if not text else float(text) if _NUMBER.fullmatch(text) else text
+        is_number = not isinstance(value, bool | str) and hasattr(value, "__float__")
+        if value is not None and not (is_number and math.isfinite(value)):
+            raise wanted.row_error(
+                name_row(index), f"column {name!r} has {value!r}, expected a finite number; correct it"
+            )
+        numbers.append(None if value is None else float(value))
+    return numbers
+
+
+def _weights(column: list[Any], name: str, name_row: Callable[[int], str], wanted: Wanted) -> list[Any]:
+    weights = _numbers(column, name, name_row, wanted)
+    for index, weight in enumerate(weights):
+        if weight is not None and weight < 0:
+            raise wanted.row_error(name_row(index), f"column {name!r} has the weight {weight}; expected 0 or more")
+    return weights
+
+
+_TRUTH = {"0": False, "1": True, "false": False, "true": True}
+
+
+def _sets_of_columns(columns: list[list[Any]], name_row: Callable[[int], str], wanted: Wanted) -> list[Any]:
+    """The numbers of the columns that say 1, one tuple a row; None where one of them says nothing."""
+    found: list[Any] = []
+    for index, given in enumerate(zip(*columns, strict=True)):
+        values = [plain_value(value) for value in given]
+        words = [str(int(value)) if value in (0, 1) else str(value).strip().lower() for value in values]
+        lacks = [value is None or word == "" for value, word in zip(values, words, strict=True)]
+        for name, value, word, is_missing in zip(wanted.label_columns, values, words, lacks, strict=True):
+            if not is_missing and word not in _TRUTH:
+                raise wanted.row_error(
+                    name_row(index), f"column {name!r} has {value!r}, expected 0 or 1 (or false or true); correct it"
+                )
+        found.append(None if any(lacks) else tuple(at for at, word in enumerate(words) if _TRUTH[word]))
+    return found
+
+
+def _sets_of_lists(column: list[Any], name_row: Callable[[int], str], wanted: Wanted) -> list[Any]:
+    """The labels of each row's list, as one tuple; None where there is no list."""
+    separator = wanted.targets.label_separator
+    found: list[Any] = []
+    for index, given in enumerate(column):
+        value = given.tolist() if hasattr(given, "tolist") else plain_value(given)
+        if isinstance(value, str) and separator is not None:
+            value = [part.strip() for part in value.split(separator) if part.strip()]
+        if value is not None and not isinstance(value, list | tuple):
+            raise wanted.row_error(
+                name_row(index),
+                f"the label is {kind_of(value)} ({value!r}), expected a list of labels; give columns of 0 and 1 "
+                "(data.label_columns), or say what stands between the labels of a field (data.label_separator)",
+            )
+        if value is None:
+            found.append(None)
+            continue
+        labels = _labels_of_values(list(value), functools.partial(_same_row, name_row(index)), wanted)
+        if None in labels:
+            raise wanted.row_error(name_row(index), f"the list {value!r} has an empty label in it; correct it")
+        found.append(tuple(labels))
+    return found
+
+
+def _same_row(name: str, index: int) -> str:
+    return name
+
+
 def _labels_of_plain_text(column: list[str], name_row: Callable[[int], str], wanted: Wanted) -> list[Any]:
     """Labels of a CSV or TSV column: integers where all are whole numbers, booleans where all are true or false."""
     stripped = [field.strip() for field in column]
@@ -220,7 +350,7 @@ def _fraction_error(value: Any, row: str, wanted: Wanted) -> DataError:
     return wanted.row_error(
         row,
         f"the label {value} is a number with a fraction: this task needs classes (integers, strings or booleans); "
-        "set data.label_column to a column of classes",
+        "set data.label_column to a column of classes, or problem_type=regression to learn numbers",
     )
 
 

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
 
 class _Packaged(NamedTuple):
-    """Where a packaged metric is, the scores it yields, and whether it compares class ids (or else numbers)."""
+    """Where a packaged metric is, the scores it yields, and whether it compares class ids (or else numbers).
+
+    `of_many` is its configuration for rows with several labels, where it has one.
+    """
 
     module: str
     class_name: str
     config: str | None
     keys: tuple[str, ...]
     of_classes: bool = True
+    of_many: str | None = None
 
 
 _ACCURACY = ("accuracy",)
@@ -51,10 +55,10 @@ _GLUE_KEYS = {
 }
 
 _PACKAGED = {
-    "accuracy": _Packaged("accuracy", "Accuracy", None, _ACCURACY),
+    "accuracy": _Packaged("accuracy", "Accuracy", None, _ACCURACY, of_many="multilabel"),
     "f1": _Packaged("f1", "F1", None, ("f1",)),
-    "f1_macro": _Packaged("f1", "F1", "macro", ("f1_macro",)),
-    "f1_micro": _Packaged("f1", "F1", "micro", ("f1_micro",)),
+    "f1_macro": _Packaged("f1", "F1", "macro", ("f1_macro",), of_many="multilabel-macro"),
+    "f1_micro": _Packaged("f1", "F1", "micro", ("f1_micro",), of_many="multilabel-micro"),
     "matthews_correlation": _Packaged("matthews_correlation", "MatthewsCorrelation", None, ("matthews_correlation",)),
     "pearsonr": _Packaged("pearsonr", "Pearsonr", None, ("pearsonr",), of_classes=False),
     "spearmanr": _Packaged("spearmanr", "Spearmanr", None, ("spearmanr",), of_classes=False),
@@ -82,7 +86,7 @@ def keys(name: str) -> tuple[str, ...]:
     return _PACKAGED[name].keys
 
 
-def load(name: str) -> evaluate.EvaluationModule:
+def load(name: str, several_labels: bool = False) -> evaluate.EvaluationModule:
     """The `evaluate` module called `name`: a packaged one without any network, any other from the hub or from a path.
 
     A packaged module keeps its rows in memory and leaves no file, so that any number of processes can use it at once.
@@ -90,17 +94,23 @@ def load(name: str) -> evaluate.EvaluationModule:
 
     Args:
         name: one of `NAMES`, a hub id (`rouge`, `OWNER/NAME`) or the path of a module's folder or `.py` file.
+        several_labels: a packaged metric in its configuration for rows with several labels.
 
     Raises:
+        RecipeError: a packaged metric has no such configuration.
         HubError: a name that is not packaged, and that the hub does not have or that cannot be fetched now.
     """
     if name not in _PACKAGED:
         return _load_from_hub(name)
     packaged = _PACKAGED[name]
+    if several_labels and packaged.of_many is None:
+        usable = ", ".join(one for one, known in _PACKAGED.items() if known.of_many)
+        raise RecipeError(f"metric {name} is not for rows with several labels; those that are: {usable}")
+    config = packaged.of_many if several_labels else packaged.config
     module = importlib.import_module(f"tfft.metrics.{packaged.module}")
     # evaluate makes its cache folder even where it then keeps everything in memory; the user's may be read-only.
     with tempfile.TemporaryDirectory(prefix="tfft-metric-") as folder:
-        return getattr(module, packaged.class_name)(packaged.config, keep_in_memory=True, cache_dir=folder)
+        return getattr(module, packaged.class_name)(config, keep_in_memory=True, cache_dir=folder)
 
 
 def compute(names: Sequence[str], predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
@@ -109,7 +119,8 @@ def compute(names: Sequence[str], predictions: np.ndarray, references: np.ndarra
     Args:
         names: packaged metrics (`NAMES`), hub ids, or both. What a hub metric yields besides single numbers (tables by
             class, curves) is left out.
-        predictions: (rows,) label ids, or numbers for the metrics of regression. Logits are not taken.
+        predictions: (rows,) label ids, or numbers for the metrics of regression; (rows, classes) of 0 and 1 where rows
+            have several labels. Logits are not taken.
         references: (rows,) of the same kind. For the binary `f1`, label id 1 is the positive class.
 
     Returns:
@@ -122,10 +133,10 @@ def compute(names: Sequence[str], predictions: np.ndarray, references: np.ndarra
         HubError: as `load`.
     """
     predictions, references = np.asarray(predictions), np.asarray(references)
-    if predictions.shape != references.shape or references.ndim != 1:
+    if predictions.shape != references.shape or references.ndim not in (1, 2):
         raise ValueError(
-            f"predictions have shape {predictions.shape} and references {references.shape}; expected (rows,) for both: "
-            "label ids or numbers, not logits"
+            f"predictions have shape {predictions.shape} and references {references.shape}; expected (rows,) for both, "
+            "label ids or numbers, or (rows, classes) of 0 and 1; not logits"
         )
     if references.size == 0:
         raise DataError("no metric can be computed: there are no rows to score")
@@ -144,7 +155,7 @@ def compute(names: Sequence[str], predictions: np.ndarray, references: np.ndarra
 
 def _scores(name: str, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
     if name in _PACKAGED:
-        found = load(name).compute(predictions=predictions, references=references)
+        found = load(name, references.ndim == 2).compute(predictions=predictions, references=references)
         return {key: float(found[key]) for key in keys(name)}
     with _HUB_LOCK:
         found = _hub_metric(name).compute(predictions=predictions, references=references)
@@ -169,7 +180,7 @@ def _check_fit(name: str, predictions: np.ndarray, references: np.ndarray) -> No
                 f"metric {name} compares label ids, but the {what} are fractions or nan; "
                 "use pearsonr, spearmanr or mse for numbers"
             )
-    if "f1" not in _PACKAGED[name].keys:
+    if "f1" not in _PACKAGED[name].keys or references.ndim == 2:
         return
     found = np.union1d(predictions, references).astype(int).tolist()
     if not set(found) <= {0, 1}:

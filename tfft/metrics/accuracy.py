@@ -10,8 +10,9 @@ from sklearn.metrics import accuracy_score
 _DESCRIPTION = "Accuracy: the number of rows whose predicted label equals the reference, divided by the number of rows."
 _INPUTS = """
 Args:
-    predictions (`list` of `int`): predicted label ids.
-    references (`list` of `int`): right label ids.
+    predictions (`list` of `int`): predicted label ids; in the configuration "multilabel", a list of 0 or 1 for every
+        class, and a row is right where all of it is.
+    references (`list` of `int`): right label ids, or such lists.
 Returns:
     accuracy (`float`): from 0.0 to 1.0; higher is better.
 """
@@ -33,14 +34,15 @@ class Accuracy(evaluate.Metric):
     """Accuracy of label ids."""
 
     def _info(self) -> evaluate.MetricInfo:
-        labels = datasets.Value("int64")
+        several = self.config_name == "multilabel"
+        labels = datasets.Sequence(datasets.Value("int64")) if several else datasets.Value("int64")
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_INPUTS,
             features=datasets.Features({"predictions": labels, "references": labels}),
             reference_urls=["https://scikit-learn.org/stable/modules/generated/sklearn.metrics.accuracy_score.html"],
-            format="numpy",
+            format=None if several else "numpy",
         )
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What goes behind a model's logits: the loss, in float32 whatever the model computes in."""
+"""What goes behind a model's logits: the losses, in float32 whatever the model computes in."""
 
 from __future__ import annotations
 
@@ -72,6 +72,77 @@ def _divergence(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     return 0.5 * tf.reduce_sum((tf.exp(log_p) - tf.exp(log_q)) * (log_p - log_q), axis=-1)
 
 
+class BinaryCrossEntropyFromLogits(keras.losses.Loss):
+    """Binary cross-entropy of labels (batch, classes), 0 or 1 each, and logits of the same shape, in float32.
+
+    A row's loss is the mean over its classes, the batch's the mean over its rows.
+
+    Args:
+        label_smoothing: how far each label is moved to one half: 1 becomes 1 - label_smoothing / 2.
+        focal_gamma: each decision counts by (1 - p) ** gamma, where p is the probability of what is right.
+        class_weights: (classes,) what the rows that have each class count for it. None counts all alike.
+        r_drop_alpha: as in `CrossEntropyFromLogits`; the divergence is that of the classes' Bernoulli distributions.
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        r_drop_alpha: float = 0.0,
+    ) -> None:
+        super().__init__(name="loss")
+        self.label_smoothing, self.focal_gamma, self.r_drop_alpha = label_smoothing, focal_gamma, r_drop_alpha
+        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """The loss of each row, (batch,) float32."""
+        labels, logits = tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32)
+        targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+        if self.focal_gamma:
+            losses *= tf.maximum(-tf.math.expm1(-losses), _LEAST_DOUBT) ** self.focal_gamma
+        if self.class_weights is not None:
+            losses *= 1.0 + labels * (tf.constant(self.class_weights) - 1.0)
+        if self.r_drop_alpha:
+            one, other = tf.split(logits, 2)
+            # KL both ways of two Bernoulli distributions is the difference of their means times that of their logits.
+            divergence = 0.5 * (tf.sigmoid(one) - tf.sigmoid(other)) * (one - other)
+            losses += self.r_drop_alpha * tf.tile(divergence, [2, 1])
+        return tf.reduce_mean(losses, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "label_smoothing": self.label_smoothing,
+            "focal_gamma": self.focal_gamma,
+            "class_weights": self.class_weights,
+            "r_drop_alpha": self.r_drop_alpha,
+        }
+
+
+class SquaredError(keras.losses.Loss):
+    """The squared difference of numbers (batch,) and predictions (batch, 1), in float32, by the mean over the batch.
+
+    Args:
+        r_drop_alpha: as in `CrossEntropyFromLogits`; what diverges is the two predictions' squared difference.
+    """
+
+    def __init__(self, r_drop_alpha: float = 0.0) -> None:
+        super().__init__(name="loss")
+        self.r_drop_alpha = r_drop_alpha
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """The loss of each row, (batch,) float32."""
+        numbers = tf.reshape(tf.cast(y_pred, tf.float32), [-1])
+        losses = tf.math.squared_difference(tf.reshape(tf.cast(y_true, tf.float32), [-1]), numbers)
+        if self.r_drop_alpha:
+            losses += self.r_drop_alpha * tf.tile(tf.math.squared_difference(*tf.split(numbers, 2)), [2])
+        return losses
+
+    def get_config(self) -> dict[str, Any]:
+        return {"r_drop_alpha": self.r_drop_alpha}
+
+
 def balanced_weights(labels: np.ndarray, classes: int) -> list[float]:
     """Class weights that give every class of these rows the same sum: rows / (classes that occur * rows of the class).
 
@@ -81,11 +152,28 @@ def balanced_weights(labels: np.ndarray, classes: int) -> list[float]:
     return [float(len(labels) / ((counts > 0).sum() * count)) if count else 1.0 for count in counts]
 
 
+def balanced_label_weights(labels: np.ndarray) -> list[float]:
+    """For rows with several labels (rows, classes): rows without each label for one with it; 1 where none has it."""
+    counts = labels.sum(axis=0)
+    return [float((len(labels) - count) / count) if count else 1.0 for count in counts]
+
+
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """The softmax over the last axis, in float64 so that no class underflows that float32 can tell apart."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted)
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def sigmoids(logits: np.ndarray) -> np.ndarray:
+    """The logistic function of each logit, in float64."""
+    return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
+
+
+def mean_binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The loss of `BinaryCrossEntropyFromLogits` over all rows at once: logits and labels (rows, classes)."""
+    wide = logits.astype(np.float64)
+    return float((np.logaddexp(0.0, wide) - wide * labels).mean())
 
 
 def mean_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from tfft.backend import keras, tf
 from tfft.errors import ModelError
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.parts import path_of
+from tfft.tasks import SINGLE_LABEL
 
 # Families whose code branches on no tensor, so AutoGraph would spend seconds of every start to change nothing.
 PLAIN_PYTHON = frozenset({"albert", "bert", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
@@ -55,7 +56,9 @@ def _brief(names: Iterable[str]) -> str:
     return ", ".join(listed[:6]) + (f" and {len(listed) - 6} layers more" if len(listed) > 6 else "")
 
 
-def load_classifier(checkpoint: Checkpoint, label_names: Sequence[str], auto_class: str) -> Loaded:
+def load_classifier(
+    checkpoint: Checkpoint, label_names: Sequence[str], auto_class: str, problem_type: str = SINGLE_LABEL
+) -> Loaded:
     """The model of `checkpoint` with a head for `label_names`, its weights loaded.
 
     New weights are drawn from Keras's global generator: `keras.utils.set_random_seed` fixes them.
@@ -64,6 +67,7 @@ def load_classifier(checkpoint: Checkpoint, label_names: Sequence[str], auto_cla
         checkpoint: see `checkpoint.find`.
         label_names: the classes in id order; they go into the model's configuration.
         auto_class: a class of Transformers, such as `TFAutoModelForSequenceClassification`.
+        problem_type: what the labels are; goes into the configuration, where Transformers' pipelines look for it.
 
     Raises:
         ModelError: the architecture has no such TensorFlow model, or the checkpoint lacks weights of the encoder, or
@@ -73,6 +77,7 @@ def load_classifier(checkpoint: Checkpoint, label_names: Sequence[str], auto_cla
     config.num_labels = len(label_names)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
+    config.problem_type = problem_type
     config.use_cache = False
     model = _build(config, auto_class, checkpoint.name)
     if checkpoint.is_keras_h5 or _written_by_tensorflow(checkpoint.weights[0]):

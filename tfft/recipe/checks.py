@@ -54,6 +54,26 @@ def _check_lora(values: Values) -> _Found:
             yield _got(values, f"training.{name}", f"null, since training.strategy is {strategy}: it is for lora only")
 
 
+def _check_problem(values: Values) -> _Found:
+    task, given = values["task"], values["problem_type"]
+    kinds = tasks.TASKS[task].problem_types
+    if given is not None and given not in kinds:
+        yield _got(values, "problem_type", f"one of {', '.join(kinds)}, since task is {task}")
+        return
+    problem = tasks.problem_type(task, given)
+    for key, empty, known in (
+        ("data.label_columns", None, (tasks.MULTI_LABEL,)),
+        ("data.label_separator", None, (tasks.MULTI_LABEL,)),
+        ("training.class_weight", None, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL)),
+        ("training.label_smoothing_factor", 0.0, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL)),
+        ("training.focal_gamma", 0.0, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL)),
+    ):
+        if values.get(key, empty) != empty and problem not in known:
+            yield _got(values, key, f"{shown(empty)}, since problem_type is {problem}: it is for {' and '.join(known)}")
+    if values.get("data.label_columns") is not None and values.get("data.label_separator") is not None:
+        yield _got(values, "data.label_separator", "null, since data.label_columns has a column for every label")
+
+
 def _check_loss(values: Values) -> _Found:
     if values["training.focal_gamma"] and values["training.label_smoothing_factor"]:
         smoothing = shown(values["training.label_smoothing_factor"])
@@ -99,16 +119,22 @@ def _check_direction(values: Values) -> _Found:
 
 def _metrics(values: Values) -> tuple[str, ...]:
     named: tuple[str, ...] | None = values["training.metrics"]
-    return tasks.TASKS[values["task"]].metrics if named is None else named
+    return tasks.DEFAULT_METRICS[_problem(values)] if named is None else named
+
+
+def _problem(values: Values) -> str:
+    return tasks.problem_type(values["task"], values["problem_type"])
 
 
 def _check_metrics(values: Values) -> _Found:
+    problem = _problem(values)
     for index, name in enumerate(_metrics(values)):
         key = f"training.metrics[{index}]"
-        if name in tasks.NUMBER_METRICS:
-            yield key, f"got {shown(name)}; expected a metric of classes, since task is {values['task']}"
+        if not tasks.fits(name, problem):
+            usable = ", ".join(one for one in tasks.METRIC_SCORES if tasks.fits(one, problem) and "/" not in one)
+            yield key, f"got {shown(name)}; expected one of {usable}, since problem_type is {problem}"
         elif name.startswith("glue/") and name not in tasks.METRIC_SCORES:
-            known = [one for one in tasks.METRIC_SCORES if one.startswith("glue/") and one not in tasks.NUMBER_METRICS]
+            known = [one for one in tasks.METRIC_SCORES if one.startswith("glue/") and tasks.fits(one, problem)]
             yield key, f"got {shown(name)}; expected one of {', '.join(known)}" + question(nearest(name, known))
 
 
@@ -118,7 +144,7 @@ def _check_best_metric(values: Values) -> _Found:
         return
     expected = f"one of {', '.join(scores)}, which training.metrics yields"
     givers = [name for name, given in tasks.METRIC_SCORES.items() if tasks.score_name(metric) in given]
-    usable = [name for name in givers if name not in tasks.NUMBER_METRICS]
+    usable = [name for name in givers if tasks.fits(name, _problem(values))]
     close = nearest(tasks.score_name(metric), scores)
     mend = f"; add {usable[0]} to training.metrics" if usable else question(close)
     key, text = _got(values, "training.metric_for_best_model", expected)
@@ -154,8 +180,11 @@ def _check_columns(values: Values) -> _Found:
     columns = values["data.text_columns"]
     if len(set(columns)) < len(columns):
         yield _got(values, "data.text_columns", "two different columns")
-    if "data.label_column" in values and values["data.label_column"] in columns:
-        yield _got(values, "data.label_column", "a column that is not among data.text_columns")
+    for name in ("label_column", "sample_weight_column"):
+        if values.get(f"data.{name}") in columns:
+            yield _got(values, f"data.{name}", "a column that is not among data.text_columns")
+    if repeated := [one for one in values.get("data.label_columns") or () if one in columns]:
+        yield _got(values, "data.label_columns", f"columns that are not among data.text_columns, as {repeated[0]} is")
 
 
 def _check_padding(values: Values) -> _Found:
@@ -185,6 +214,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_schedule,
     _check_rates,
     _check_lora,
+    _check_problem,
     _check_loss,
     _check_weight_decay,
     _check_evaluation,

@@ -90,7 +90,17 @@ class DataSection(Section):
         description="The column of the text, or the two columns of a pair of texts."
     )
     label_column: _Text = Field(
-        default="label", description="The column of the label: whole numbers, text or booleans."
+        default="label",
+        description="The column of the label: whole numbers, text or booleans, lists of those, or numbers.",
+    )
+    label_columns: Annotated[tuple[_Text, ...], Field(min_length=1), _Texts] | None = Field(
+        default=None, description="Columns of 0 and 1, one a label, in place of label_column (several labels a row)."
+    )
+    label_separator: _Text | None = Field(
+        default=None, description="What stands between the labels of a field; null where they are lists."
+    )
+    sample_weight_column: _Text | None = Field(
+        default=None, description="The column that says what each training row counts in the loss."
     )
     encoding: _Text = Field(
         default="utf-8",
@@ -230,6 +240,9 @@ class Recipe(Section):
     """All that a run is made of. Read one with `load` or `from_mapping`, which also find contradictions."""
 
     task: Literal["text-classification"] = Field(description="What is trained.")
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = Field(
+        default=None, description="What a label is: one class, any number of classes, or a number; null: one class."
+    )
     seed: int = Field(default=42, ge=0, le=2**32 - 1, description="Seed of new weights, dropout, order and samples.")
     output_dir: _Text = Field(description="Folder for the run's files; where it is not given, runs/RECIPE.")
     model: ModelSection = Field(description="The pretrained checkpoint to begin with.")

@@ -1,0 +1,261 @@
+"""What a problem makes of labels and logits: the loss, decisions, scores' input, and how a prediction is shown.
+
+One class for each problem type of `tasks`, all with the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from tfft import tasks
+from tfft.backend import keras
+from tfft.data import LabelMap
+from tfft.models import heads
+
+
+class Prediction(NamedTuple):
+    """The likeliest class of one text, and its probability."""
+
+    label: str
+    probability: float
+
+
+class Labels(NamedTuple):
+    """The classes of one text, those whose probability reaches the threshold, and the probability of every class."""
+
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, float]
+
+
+class Problem(Protocol):
+    """What every problem type can say of labels and logits.
+
+    Attributes:
+        names: of the classes in id order; of the number that is learned.
+    """
+
+    names: tuple[str, ...]
+
+    def loss(
+        self, *, label_smoothing: float, focal_gamma: float, class_weights: Sequence[float] | None, r_drop_alpha: float
+    ) -> keras.losses.Loss:
+        """The loss to train with."""
+
+    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+        """Class weights that make up for classes of different size in `labels`."""
+
+    def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """The plain loss over all rows: logits (rows, outputs) and labels as `data.labels.encode_labels` gives them."""
+
+    def tune(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Settles on the validation rows what `decide` needs; returns what was settled, by name."""
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """What metrics compare with the labels: of the same shape as those."""
+
+    def every_label(self) -> np.ndarray:
+        """A few labels in which every class occurs, for trying whether a metric fits."""
+
+    def answers(self, logits: np.ndarray) -> list[Any]:
+        """What a user gets for each row."""
+
+    def columns(self) -> list[str]:
+        """The columns of a table of predictions, after those of the texts."""
+
+    def cells(self, logits: np.ndarray, labels: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """The cells of those columns, a tuple a row."""
+
+    def note_in(self, config: Any) -> None:
+        """Writes into a model's configuration what whoever loads it needs to decide as this does."""
+
+
+class SingleLabel:
+    """One class for each row; labels are (rows,) class ids."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def loss(self, **settings: Any) -> keras.losses.Loss:
+        """Cross-entropy."""
+        return heads.CrossEntropyFromLogits(**settings)
+
+    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+        """Every class counts the same in sum."""
+        return heads.balanced_weights(labels, len(self.names))
+
+    def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Cross-entropy."""
+        return heads.mean_cross_entropy(logits, labels)
+
+    def tune(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Nothing to settle."""
+        return {}
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """(rows,) ids of the likeliest classes."""
+        return logits.argmax(axis=-1)
+
+    def every_label(self) -> np.ndarray:
+        """Each class once."""
+        return np.arange(len(self.names))
+
+    def answers(self, logits: np.ndarray) -> list[Prediction]:
+        """The likeliest class and its probability."""
+        shares = heads.probabilities(logits)
+        return [Prediction(self.names[row.argmax()], float(row.max())) for row in shares]
+
+    def columns(self) -> list[str]:
+        """Label, prediction and its probability."""
+        return ["label", "prediction", "probability"]
+
+    def cells(self, logits: np.ndarray, labels: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """As `columns`."""
+        for label, (prediction, probability) in zip(labels, self.answers(logits), strict=True):
+            yield self.names[label], prediction, f"{probability:.6f}"
+
+    def note_in(self, config: Any) -> None:
+        """Nothing to write."""
+
+
+class MultiLabel:
+    """Any number of classes for each row; labels are (rows, classes), 0 or 1.
+
+    Attributes:
+        threshold: the probability from which on a row has a class; one half until `tune` settles another.
+    """
+
+    def __init__(self, names: tuple[str, ...], threshold: float = 0.5) -> None:
+        self.names, self.threshold = names, threshold
+
+    def loss(self, **settings: Any) -> keras.losses.Loss:
+        """Binary cross-entropy of every class."""
+        return heads.BinaryCrossEntropyFromLogits(**settings)
+
+    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+        """For each class, the rows without it for one with it."""
+        return heads.balanced_label_weights(labels)
+
+    def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Binary cross-entropy, the mean over rows and classes."""
+        return heads.mean_binary_cross_entropy(logits, labels)
+
+    def tune(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """The threshold that gives these rows the largest micro F1."""
+        self.threshold = best_threshold(heads.sigmoids(logits), labels)
+        return {"threshold": self.threshold}
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """(rows, classes), 1 where the probability reaches the threshold."""
+        return (heads.sigmoids(logits) >= self.threshold).astype(np.int64)
+
+    def every_label(self) -> np.ndarray:
+        """Each class in a row of its own."""
+        return np.eye(len(self.names), dtype=np.int64)
+
+    def answers(self, logits: np.ndarray) -> list[Labels]:
+        """The classes that reach the threshold, and all probabilities."""
+        shares, has = heads.sigmoids(logits), self.decide(logits)
+        return [
+            Labels(self._named(chosen), dict(zip(self.names, map(float, row), strict=True)))
+            for chosen, row in zip(has, shares, strict=True)
+        ]
+
+    def columns(self) -> list[str]:
+        """Labels, predictions, and a probability for each class."""
+        return ["labels", "predictions", *(f"probability_{name}" for name in self.names)]
+
+    def cells(self, logits: np.ndarray, labels: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """As `columns`; names stand one behind the other, with a semicolon between them."""
+        shares, has = heads.sigmoids(logits), self.decide(logits)
+        for true, chosen, row in zip(labels, has, shares, strict=True):
+            yield ";".join(self._named(true)), ";".join(self._named(chosen)), *(f"{share:.6f}" for share in row)
+
+    def note_in(self, config: Any) -> None:
+        """The threshold."""
+        config.threshold = self.threshold
+
+    def _named(self, has: np.ndarray) -> tuple[str, ...]:
+        return tuple(name for name, one in zip(self.names, has, strict=True) if one)
+
+
+def best_threshold(shares: np.ndarray, labels: np.ndarray) -> float:
+    """The probability from which on to say yes, for the largest micro F1: halfway between two that occur.
+
+    With the k likeliest decisions said yes, F1 is 2 * right / (k + wanted); every k that parts two different
+    probabilities is tried. One half where no row has a label.
+
+    Args:
+        shares: (rows, classes) probabilities.
+        labels: (rows, classes), 0 or 1.
+
+    Example:
+        >>> best_threshold(np.array([[0.9, 0.2], [0.4, 0.1]]), np.array([[1, 0], [1, 0]]))
+        0.3
+    """
+    order = np.argsort(-shares, axis=None, kind="stable")
+    ordered, right = shares.ravel()[order], np.cumsum(labels.ravel()[order])
+    if not right[-1]:
+        return 0.5
+    f1 = 2 * right / (np.arange(1, len(order) + 1) + right[-1])
+    following = np.append(ordered[1:], 0.0)
+    best = int(np.argmax(np.where(ordered > following, f1, -1.0)))
+    return round(float(ordered[best] + following[best]) / 2, 12)
+
+
+class Regression:
+    """A number for each row; labels are (rows,) float32, and the model has one output."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def loss(self, *, r_drop_alpha: float, **settings: Any) -> keras.losses.Loss:
+        """Squared error; what is of classes does not count here, and a recipe that asks for it is refused."""
+        return heads.SquaredError(r_drop_alpha)
+
+    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+        """There are no classes."""
+        raise ValueError("class weights are for classes; this is regression")
+
+    def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """The mean squared error."""
+        return float(np.square(self.decide(logits) - labels).mean())
+
+    def tune(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Nothing to settle."""
+        return {}
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """(rows,) the predicted numbers."""
+        return logits.reshape(-1).astype(np.float64)
+
+    def every_label(self) -> np.ndarray:
+        """Two numbers: a correlation needs them to differ."""
+        return np.array([0.0, 1.0])
+
+    def answers(self, logits: np.ndarray) -> list[float]:
+        """The number."""
+        return self.decide(logits).tolist()
+
+    def columns(self) -> list[str]:
+        """Label and prediction."""
+        return ["label", "prediction"]
+
+    def cells(self, logits: np.ndarray, labels: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """As `columns`."""
+        for label, prediction in zip(labels, self.decide(logits), strict=True):
+            yield f"{label:.6g}", f"{prediction:.6f}"
+
+    def note_in(self, config: Any) -> None:
+        """Nothing to write."""
+
+
+_KINDS = {tasks.SINGLE_LABEL: SingleLabel, tasks.MULTI_LABEL: MultiLabel, tasks.REGRESSION: Regression}
+
+
+def make(label_map: LabelMap) -> Problem:
+    """The problem whose labels these are."""
+    problem: Problem = _KINDS[label_map.problem_type](label_map.names)
+    return problem
