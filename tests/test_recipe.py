@@ -82,6 +82,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.focal_gamma",
         "got 2.0; expected 0, since training.label_smoothing_factor is 0.1",
     ),
+    "stages of nothing": (
+        ("training.strategy=gradual_unfreezing",),
+        ("training.strategy=gradual_unfreezing", "training.stages=[{unfreeze: head}, {unfreeze: all}]"),
+        "training.stages",
+        "missing; expected a list of stages, since training.strategy is gradual_unfreezing",
+    ),
     "adapters without LoRA": (
         ("training.lora_r=4",),
         ("training.lora_r=4", "training.strategy=lora"),

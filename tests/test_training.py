@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,15 +51,15 @@ class Kit:
         data = DataSection(text_columns=("text",), batching=batching)
         hardware.set_seed(3)
         model = load.load_classifier(self.found, ["0", "1"], "TFAutoModelForSequenceClassification").model
-        training.choose_weights(settings, model)
+        names = training.choose_weights(settings, model)
         planned = plan.make(data, settings, self.split.encoded.lengths, 32)
-        dataset = training.make_batches(self.split, data, planned, self.tokenizer, seed=3, static_shapes=False)
+        batches_from = functools.partial(training.make_batches, self.split, data, planned, self.tokenizer, 3, False)
         self.folder.check(overwrite=True)
         with self.folder.open():
             trained = training.train(
                 model,
                 self.tokenizer,
-                dataset,
+                batches_from,
                 settings,
                 planned,
                 self.folder,
@@ -67,6 +68,7 @@ class Kit:
                 score=score,
                 best=best,
                 xla=False,
+                trained=names,
             )
         return trained, model
 

@@ -6,6 +6,7 @@ The story is `_run`; everything above it is the two doors, the command line and 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 import time
@@ -216,7 +217,7 @@ def _run(
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     with hardware.computing_in(precision):
         loaded = load_classifier(source, problem.names, task.auto_class, prepared.label_map.problem_type)
-    training.choose_weights(recipe.training, loaded.model)
+    trained_names = training.choose_weights(recipe.training, loaded.model)
     assert prepared.train.labels is not None
     loss = training.make_loss(recipe.training, problem, prepared.train.labels)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
@@ -229,15 +230,15 @@ def _run(
 
     model, xla = loaded.model, recipe.runtime.xla
     scorers = _scorers(recipe, prepared, problem, model, tokenizer, names)
-    dataset = training.make_batches(
-        prepared.train, recipe.data, planned, tokenizer, seed=recipe.seed, static_shapes=xla
+    batches_from = functools.partial(
+        training.make_batches, prepared.train, recipe.data, planned, tokenizer, recipe.seed, xla
     )
     with folder.open():
         folder.write_text("recipe.yaml", _replayable(recipe, given))
         trained = training.train(
             model,
             tokenizer,
-            dataset,
+            batches_from,
             recipe.training,
             planned,
             folder,
@@ -247,6 +248,7 @@ def _run(
             best=best,
             xla=xla,
             multipliers=multipliers,
+            trained=trained_names,
         )
         scores = {name: scorer() for name, scorer in scorers.items()}
         _save(folder, model, tokenizer, problem, prepared, trained, scorers)

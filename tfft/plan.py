@@ -23,6 +23,25 @@ CLASSES_SHOWN = 12
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of a training with a schedule of its own; most trainings have one.
+
+    Attributes:
+        settings: the training section as this stage has it.
+        epochs: epochs begun; the last may end before it is through.
+        total_steps: optimizer steps of the stage.
+        total_batches: of the stage.
+        warmup_steps: steps in which the learning rate rises.
+    """
+
+    settings: TrainingSection
+    epochs: int
+    total_steps: int
+    total_batches: int
+    warmup_steps: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """The numbers of a training.
 
@@ -31,10 +50,7 @@ class Plan:
         copies: how often a row is in its batch: twice for R-Drop.
         accumulated: batches of an optimizer step.
         batches_per_epoch: the partial one included.
-        total_batches: of the whole training.
-        total_steps: optimizer steps in all.
-        epochs: epochs begun; the last may end before it is through.
-        warmup_steps: steps in which the learning rate rises.
+        stages: in their order, at least one.
         widths: the tokens a batch may be wide; empty where every batch is as wide as its longest row.
     """
 
@@ -42,11 +58,28 @@ class Plan:
     copies: int
     accumulated: int
     batches_per_epoch: int
-    total_batches: int
-    total_steps: int
-    epochs: int
-    warmup_steps: int
+    stages: tuple[Stage, ...]
     widths: tuple[int, ...]
+
+    @property
+    def total_batches(self) -> int:
+        """Batches of the whole training."""
+        return sum(stage.total_batches for stage in self.stages)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return sum(stage.total_steps for stage in self.stages)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps in which the learning rate rises, of all stages."""
+        return sum(stage.warmup_steps for stage in self.stages)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs begun in the whole training."""
+        return sum(stage.epochs for stage in self.stages)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -59,18 +92,38 @@ def make(data: DataSection, training: TrainingSection, lengths: np.ndarray, max_
     batch_size = training.per_device_train_batch_size
     accumulated = training.gradient_accumulation_steps
     batches_per_epoch = batches.batches_per_epoch(len(lengths), batch_size)
-    steps = steps_per_epoch(batches_per_epoch, accumulated)
-    total_steps = training.max_steps or max(1, math.ceil(training.num_train_epochs * steps))
     return Plan(
         batch_size=batch_size,
         copies=2 if training.r_drop_alpha else 1,
         accumulated=accumulated,
         batches_per_epoch=batches_per_epoch,
-        total_batches=batches_of_steps(total_steps, batches_per_epoch, accumulated),
-        total_steps=total_steps,
-        epochs=math.ceil(total_steps / steps),
-        warmup_steps=warmup_steps_from(training.warmup_ratio, training.warmup_steps, total_steps),
+        stages=tuple(_stage(settings, batches_per_epoch, accumulated) for settings in settings_of_stages(training)),
         widths=_widths(data, lengths, max_length),
+    )
+
+
+def settings_of_stages(training: TrainingSection) -> list[TrainingSection]:
+    """The training section as each stage has it: where a stage says nothing, the recipe's holds."""
+    if training.stages is None:
+        return [training]
+    settings = []
+    for stage in training.stages:
+        said = {name: value for name, value in stage if value is not None and name != "unfreeze"}
+        if "warmup_ratio" in said or "warmup_steps" in said:
+            said = {"warmup_ratio": None, "warmup_steps": None, **said}
+        settings.append(training.model_copy(update=said))
+    return settings
+
+
+def _stage(settings: TrainingSection, batches_per_epoch: int, accumulated: int) -> Stage:
+    steps = steps_per_epoch(batches_per_epoch, accumulated)
+    total_steps = settings.max_steps or max(1, math.ceil(settings.num_train_epochs * steps))
+    return Stage(
+        settings=settings,
+        epochs=math.ceil(total_steps / steps),
+        total_steps=total_steps,
+        total_batches=batches_of_steps(total_steps, batches_per_epoch, accumulated),
+        warmup_steps=warmup_steps_from(settings.warmup_ratio, settings.warmup_steps, total_steps),
     )
 
 
@@ -135,6 +188,11 @@ def show_steps(voice: Voice, plan: Plan, data: DataSection) -> None:
         f"training: {plan.total_steps:,} steps of {rows} rows, {plan.steps_per_epoch:,} an epoch, "
         f"{plan.warmup_steps:,} of warmup; {data.batching} batches, tokens: {widths}"
     )
+    for number, stage in enumerate(plan.stages if len(plan.stages) > 1 else (), 1):
+        voice.say(
+            f"stage {number} of {len(plan.stages)}: {stage.total_steps:,} steps, learning rate "
+            f"{stage.settings.learning_rate:g}"
+        )
 
 
 def show(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ from tfft.console import Voice
 from tfft.data import Split, batches
 from tfft.errors import RecipeError, RunError
 from tfft.models import freeze, lora, save
-from tfft.plan import Plan
+from tfft.models.load import parameter_counts
+from tfft.plan import Plan, Stage
 from tfft.problems import Problem
 from tfft.recipe import DataSection, TrainingSection
 from tfft.run_directory import RunDirectory
@@ -53,12 +54,19 @@ class Trained:
     kept_epoch: int
 
 
-def choose_weights(training: TrainingSection, model: keras.Model) -> None:
+def choose_weights(training: TrainingSection, model: keras.Model) -> list[frozenset[str]]:
     """Freezes what the strategy does not train, and adds what it trains besides.
+
+    Returns:
+        The names of the weights that each stage of the training trains.
 
     Raises:
         ModelError: the model has not what the strategy needs.
     """
+    if training.stages is not None:
+        stages = [freeze.trained_names(model, stage.unfreeze) for stage in training.stages]
+        freeze.train_exactly(model, frozenset().union(*stages))
+        return stages
     if training.strategy == "bitfit":
         freeze.bitfit(model)
     elif training.strategy == "lora":
@@ -69,6 +77,7 @@ def choose_weights(training: TrainingSection, model: keras.Model) -> None:
             "targets": training.lora_target_modules,
         }
         lora.add(model, **{name: value for name, value in given.items() if value is not None})
+    return [frozenset(weight.name for weight in model.trainable_weights)]
 
 
 def make_loss(training: TrainingSection, problem: Problem, labels: np.ndarray) -> keras.losses.Loss:
@@ -118,22 +127,14 @@ def rate_multipliers(training: TrainingSection, model: keras.Model) -> dict[str,
 def make_optimizer(
     training: TrainingSection, plan: Plan, multipliers: Mapping[str, float] | None = None
 ) -> keras.optimizers.Optimizer:
-    """The optimizer with its schedule.
+    """The optimizer with the first stage's schedule.
 
     Args:
         multipliers: see `rate_multipliers`.
     """
-    schedule = optimizers.make_schedule(
-        training.lr_scheduler_type,
-        training.learning_rate,
-        plan.total_steps,
-        warmup_steps=plan.warmup_steps,
-        end=training.end_learning_rate,
-        power=training.lr_power,
-    )
     return optimizers.make(
         training.optimizer,
-        schedule,
+        make_schedule(plan.stages[0]),
         weight_decay=training.weight_decay,
         beta_1=training.adam_beta1,
         beta_2=training.adam_beta2,
@@ -145,16 +146,33 @@ def make_optimizer(
     )
 
 
+def make_schedule(stage: Stage) -> optimizers.Schedule:
+    """Step of the stage to learning rate."""
+    settings = stage.settings
+    return optimizers.make_schedule(
+        settings.lr_scheduler_type,
+        settings.learning_rate,
+        stage.total_steps,
+        warmup_steps=stage.warmup_steps,
+        end=settings.end_learning_rate,
+        power=settings.lr_power,
+    )
+
+
 def make_batches(
-    train: Split, data: DataSection, plan: Plan, tokenizer: Any, *, seed: int, static_shapes: bool
+    train: Split, data: DataSection, plan: Plan, tokenizer: Any, seed: int, static_shapes: bool, first_epoch: int = 0
 ) -> tf.data.Dataset:
-    """Training batches without end; an epoch is `plan.batches_per_epoch` of them."""
-    dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes)
+    """Training batches without end; an epoch is `plan.batches_per_epoch` of them.
+
+    Args:
+        first_epoch: epochs that other batches were made for, from 0.
+    """
+    dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes, first_epoch)
     return batches.twice(dataset) if plan.copies == 2 else dataset
 
 
 def _one_copy(
-    train: Split, data: DataSection, plan: Plan, tokenizer: Any, seed: int, static_shapes: bool
+    train: Split, data: DataSection, plan: Plan, tokenizer: Any, seed: int, static_shapes: bool, first_epoch: int
 ) -> tf.data.Dataset:
     assert train.labels is not None
     if data.batching == "bucketed":
@@ -168,6 +186,7 @@ def _one_copy(
             static_shapes=static_shapes,
             gradient_accumulation_steps=plan.accumulated,
             row_weights=train.weights,
+            first_epoch=first_epoch,
         )
     one_epoch = batches.padded(
         train.encoded,
@@ -185,7 +204,7 @@ def _one_copy(
 def train(
     model: keras.Model,
     tokenizer: Any,
-    dataset: tf.data.Dataset,
+    batches_from: Callable[[int], tf.data.Dataset],
     training: TrainingSection,
     plan: Plan,
     folder: RunDirectory,
@@ -196,16 +215,18 @@ def train(
     best: Best | None,
     xla: bool,
     multipliers: Mapping[str, float] | None = None,
+    trained: Sequence[Container[str]] | None = None,
 ) -> Trained:
     """Trains `model` and leaves in it the weights to be kept.
 
     Args:
-        dataset: endless, see `make_batches`.
+        batches_from: the batches from an epoch on, without end; see `make_batches`.
         loss: see `make_loss`.
         folder: an open run folder, for `checkpoint/` and `logs/`.
         score: the validation scores of the model as it stands; None does not validate.
         best: how the best epoch is told; None keeps the last one's weights.
         multipliers: see `rate_multipliers`.
+        trained: the names of the weights that each stage trains, see `choose_weights`; None where there is one stage.
 
     Raises:
         RunError: the loss is no number any more; the weights of the last epoch before that stay in the folder.
@@ -221,42 +242,64 @@ def train(
             save.save(model, tokenizer, target)
 
     checkpoints = callbacks.Checkpoints(keep, *((best.monitor, best.mode) if best else ()))
-    stop = callbacks.StopAtBatch(plan.total_batches)
-    progress = callbacks.Progress(voice, plan.total_batches, plan.batches_per_epoch, plan.batch_size, plan.accumulated)
-    patience = training.early_stopping_patience
-    wanted = [
+    shared = [
         callbacks.ValidationScores(score) if score else None,
         callbacks.LearningRateLog(),
         callbacks.StopOnNaN(),
-        stop,
-        keras.callbacks.EarlyStopping(best.monitor, patience=patience, mode=best.mode) if best and patience else None,
         checkpoints,
         keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False, profile_batch=0),
-        progress,
     ]
+    history: list[dict[str, float]] = []
+    batches_done = 0
     began = time.perf_counter()
-    try:
-        history = model.fit(
-            dataset,
-            epochs=plan.epochs,
-            steps_per_epoch=plan.batches_per_epoch,
-            verbose=0,
-            callbacks=[one for one in wanted if one is not None],
+    for number, stage in enumerate(plan.stages):
+        if len(plan.stages) > 1:
+            assert trained is not None
+            _begin_stage(model, stage, trained[number])
+            voice.say(f"stage {number + 1} of {len(plan.stages)}: {parameter_counts(model)[0]:,} parameters trained")
+        stop = callbacks.StopAtBatch(stage.total_batches)
+        progress = callbacks.Progress(
+            voice, stage.total_batches, plan.batches_per_epoch, plan.batch_size, plan.accumulated, len(history)
         )
-    except RunError as error:
-        raise RunError(f"{error}. {_what_is_kept(folder, checkpoints)}") from None
-    except KeyboardInterrupt:
-        progress.close()
-        keep("last")
-        raise KeyboardInterrupt(_interrupted(folder, int(model.optimizer.iterations), plan)) from None
-    finally:
-        progress.close()
+        # StopAtBatch counts an epoch's batches before its end is reported; Progress goes last, when the logs are whole.
+        wanted = [*shared[:3], stop, _early_stopping(training, best), *shared[3:], progress]
+        try:
+            fitted = model.fit(
+                batches_from(len(history)),
+                initial_epoch=len(history),
+                epochs=len(history) + stage.epochs,
+                steps_per_epoch=plan.batches_per_epoch,
+                verbose=0,
+                callbacks=[one for one in wanted if one is not None],
+            )
+        except RunError as error:
+            raise RunError(f"{error}. {_what_is_kept(folder, checkpoints)}") from None
+        except KeyboardInterrupt:
+            progress.close()
+            keep("last")
+            raise KeyboardInterrupt(_interrupted(folder, int(model.optimizer.iterations), plan)) from None
+        finally:
+            progress.close()
+        history += _rows(fitted)
+        batches_done += stop.batches
     seconds = time.perf_counter() - began
     kept_epoch = checkpoints.last_epoch or 0
     if training.load_best_model_at_end and checkpoints.best_epoch not in (None, kept_epoch):
         save.restore(model, folder / "checkpoint" / "best")
         kept_epoch = checkpoints.best_epoch or 0
-    return Trained(_rows(history), seconds, int(model.optimizer.iterations), stop.batches, kept_epoch)
+    return Trained(history, seconds, int(model.optimizer.iterations), batches_done, kept_epoch)
+
+
+def _begin_stage(model: keras.Model, stage: Stage, trained: Container[str]) -> None:
+    freeze.train_exactly(model, trained)
+    optimizers.begin_stage(model.optimizer, make_schedule(stage), model.trainable_variables)
+    model.train_function = None  # what was traced trains what the stage before did
+
+
+def _early_stopping(training: TrainingSection, best: Best | None) -> keras.callbacks.Callback | None:
+    """Ends a stage, not the training: what a stage cannot better, the next may, which trains more."""
+    patience = training.early_stopping_patience
+    return keras.callbacks.EarlyStopping(best.monitor, patience=patience, mode=best.mode) if best and patience else None
 
 
 def _rows(history: keras.callbacks.History) -> list[dict[str, float]]:

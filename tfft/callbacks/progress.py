@@ -27,15 +27,22 @@ class Progress(keras.callbacks.Callback):
         batches_per_epoch: the partial one included.
         batch_size: training rows of a batch.
         accumulated: batches of an optimizer step.
+        first_epoch: epochs done before.
     """
 
     def __init__(
-        self, voice: Voice, total_batches: int, batches_per_epoch: int, batch_size: int, accumulated: int = 1
+        self,
+        voice: Voice,
+        total_batches: int,
+        batches_per_epoch: int,
+        batch_size: int,
+        accumulated: int = 1,
+        first_epoch: int = 0,
     ) -> None:
         super().__init__()
         self.voice, self.total_batches, self.batch_size = voice, total_batches, batch_size
         self.batches_per_epoch, self.accumulated = batches_per_epoch, accumulated
-        self.epochs = -(-total_batches // batches_per_epoch)
+        self.epochs = first_epoch + -(-total_batches // batches_per_epoch)
         self._every = max(1, batches_per_epoch // LINES_AN_EPOCH)
         self._batches, self._seconds, self._began, self._drawn = 0, 0.0, 0.0, 0.0
         self._open = contextlib.ExitStack()

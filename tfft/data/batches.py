@@ -140,6 +140,7 @@ def bucketed(
     static_shapes: bool = False,
     gradient_accumulation_steps: int = 1,
     row_weights: np.ndarray | None = None,
+    first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """An endless stream of training batches (inputs, labels, weights), rows of similar length together.
 
@@ -160,6 +161,7 @@ def bucketed(
             mean over the real rows.
         gradient_accumulation_steps: batches that make one step, see `window_weights`.
         row_weights: (rows,) float32, what each row counts; the mean is still over the number of rows.
+        first_epoch: the number of the epoch that it begins with, from 0.
 
     Returns:
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch, …) labels, (batch,) float32 weights).
@@ -199,7 +201,7 @@ def bucketed(
             chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
         return rows.batch(chosen, width), tf.gather(rows.labels, chosen), weights
 
-    dataset = tf.data.Dataset.counter().flat_map(epoch_batches)
+    dataset = tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
     return without_autotune(dataset.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
 
 

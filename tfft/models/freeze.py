@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fnmatch
+from collections.abc import Callable, Container, Sequence
 
 from tfft.backend import keras, tf
-from tfft.models.parts import HEAD, part_of
+from tfft.errors import ModelError
+from tfft.models.parts import HEAD, POOLER, part_of, parts_of
 
 
 def train_only(model: keras.Model, is_trained: Callable[[str], bool]) -> None:
@@ -19,6 +21,49 @@ def train_only(model: keras.Model, is_trained: Callable[[str], bool]) -> None:
         for weight in list(layer._trainable_weights):
             if not is_trained(weight.name):
                 _move(weight, layer._trainable_weights, layer._non_trainable_weights)
+
+
+def trained_names(model: keras.Model, unfreeze: int | str | Sequence[str]) -> frozenset[str]:
+    """The names of the weights that one stage of gradual unfreezing trains, of those that are trained now.
+
+    Args:
+        unfreeze: `head`; `all`; a number of layers from the top, with pooler and head; or shell patterns of parts
+            (`layer.*`, see `parts`).
+
+    Raises:
+        ModelError: there are fewer layers, or a pattern matches no part; the model's are listed.
+    """
+    names = [weight.name for weight in model.trainable_weights]
+    parts = parts_of(names)
+    if unfreeze == "all":
+        return frozenset(names)
+    if isinstance(unfreeze, int):
+        layers = [part for part in parts if part.startswith("layer.")]
+        if unfreeze > len(layers):
+            raise ModelError(
+                f"training.stages: unfreeze is {unfreeze}, and this model has {len(layers)} layers; expected at most "
+                "that many, or all"
+            )
+        chosen = {*layers[-unfreeze:], POOLER, HEAD}
+    else:
+        patterns = [unfreeze] if isinstance(unfreeze, str) else unfreeze
+        for pattern in patterns:
+            if not fnmatch.filter(parts, pattern):
+                raise ModelError(
+                    f"training.stages: {pattern!r} is no part of this model; expected some of {', '.join(parts)}"
+                )
+        chosen = {part for part in parts for pattern in patterns if fnmatch.fnmatchcase(part, pattern)}
+    return frozenset(name for name in names if part_of(name) in chosen)
+
+
+def train_exactly(model: keras.Model, names: Container[str]) -> None:
+    """Trains the weights of these names and no other, whatever was frozen by `train_only` or by this before."""
+    layers = [model, *(one for one in model.submodules if isinstance(one, keras.layers.Layer))]
+    for layer in layers:
+        for weight in list(layer._non_trainable_weights):
+            if weight.name in names:
+                _move(weight, layer._non_trainable_weights, layer._trainable_weights)
+    train_only(model, lambda name: name in names)
 
 
 def _move(weight: tf.Variable, source: list[tf.Variable], target: list[tf.Variable]) -> None:

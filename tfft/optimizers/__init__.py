@@ -8,7 +8,7 @@ Example:
 from __future__ import annotations
 
 from tfft.optimizers.accumulation import batches_of_steps, steps_of_batches, steps_per_epoch
-from tfft.optimizers.adamw import NO_DECAY, make
+from tfft.optimizers.adamw import NO_DECAY, begin_stage, make
 from tfft.optimizers.rates import multipliers_by_depth, multipliers_by_pattern
 from tfft.optimizers.schedules import Schedule, linear_decay, make_schedule, warmup_steps_from
 
@@ -16,6 +16,7 @@ __all__ = [
     "NO_DECAY",
     "Schedule",
     "batches_of_steps",
+    "begin_stage",
     "linear_decay",
     "make",
     "make_schedule",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfft.backend import keras
+from tfft.backend import keras, tf
 from tfft.optimizers.accumulation import Accumulates
+from tfft.optimizers.late import CountsFromFirstStep
 from tfft.optimizers.rates import ScalesRates
 from tfft.optimizers.sparse import SumsFirst
 
@@ -15,13 +16,26 @@ NO_DECAY = ("bias", "LayerNorm", "layer_norm", "layernorm", "gamma", "beta")
 
 
 @keras.saving.register_keras_serializable("tfft")
-class Adam(Accumulates, SumsFirst, ScalesRates, keras.optimizers.Adam):
+class Adam(Accumulates, SumsFirst, ScalesRates, CountsFromFirstStep, keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015)."""
 
 
 @keras.saving.register_keras_serializable("tfft")
-class AdamW(Accumulates, SumsFirst, ScalesRates, keras.optimizers.AdamW):
+class AdamW(Accumulates, SumsFirst, ScalesRates, CountsFromFirstStep, keras.optimizers.AdamW):
     """Adam with decay apart from the gradient (Loshchilov & Hutter 2019)."""
+
+
+def begin_stage(optimizer: keras.optimizers.Optimizer, schedule: Any, variables: Iterable[tf.Variable]) -> None:
+    """From the next step on, `optimizer` follows `schedule` (its step 0 is that one) and trains `variables`.
+
+    What it knows of variables that it trained before stays; those that are new to it begin afresh. The training
+    function has to be traced anew afterwards.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    done = int(inner.iterations)
+    inner.learning_rate = schedule.starting_at(done)
+    for variable in variables:
+        inner.first_steps.setdefault(variable.name, done)
 
 
 def make(

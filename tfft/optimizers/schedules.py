@@ -42,17 +42,29 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: steps of the warmup. The first step's rate is peak / warmup_steps * 0 == 0, as in Trainer.
         end: the rate at `total_steps`, for `polynomial` and `linear`.
         power: of the polynomial.
+        first_step: the step that counts as 0.
     """
 
     def __init__(
-        self, kind: str, peak: float, total_steps: int, warmup_steps: int = 0, end: float = 0.0, power: float = 1.0
+        self,
+        kind: str,
+        peak: float,
+        total_steps: int,
+        warmup_steps: int = 0,
+        end: float = 0.0,
+        power: float = 1.0,
+        first_step: int = 0,
     ) -> None:
         super().__init__()
         self.kind, self.peak, self.end, self.power = kind, peak, end, power
-        self.total_steps, self.warmup_steps = total_steps, warmup_steps
+        self.total_steps, self.warmup_steps, self.first_step = total_steps, warmup_steps, first_step
+
+    def starting_at(self, step: int) -> Schedule:
+        """The same schedule, begun at `step`."""
+        return Schedule(**{**self.get_config(), "first_step": step})
 
     def __call__(self, step: Any) -> Any:
-        step = tf.cast(step, tf.float32)
+        step = tf.cast(step - self.first_step, tf.float32)
         after = tf.maximum(step - self.warmup_steps, 0.0)
         decay_steps = max(self.total_steps - self.warmup_steps, 1)
         decayed = {
@@ -75,6 +87,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "end": self.end,
             "power": self.power,
+            "first_step": self.first_step,
         }
 
 

@@ -23,7 +23,7 @@ from tfft.recipe.checks import CHECKS, check_source
 from tfft.recipe.files import LARGEST_FILE, STANDARD_INPUT, header, locate, names, read
 from tfft.recipe.given import Given, Problem, from_python, is_tree, parse, plain_values
 from tfft.recipe.layers import at_layer, merged, overridden, with_extended, without_older_source
-from tfft.recipe.messages import ALIASES, said, suggestion
+from tfft.recipe.messages import ALIASES, inside, said, suggestion
 from tfft.recipe.sections import (
     FILE_ENDINGS,
     KEYS,
@@ -32,6 +32,7 @@ from tfft.recipe.sections import (
     ModelSection,
     Recipe,
     RuntimeSection,
+    StageSection,
     TrainingSection,
     json_schema,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "ModelSection",
     "Recipe",
     "RuntimeSection",
+    "StageSection",
     "TrainingSection",
     "from_mapping",
     "header",
@@ -176,7 +178,7 @@ def _validated(
             is_echo = one["type"] == "too_short" and name in wrong
             wrong.add(name)
             if not is_echo and (is_whole or one["type"] != "missing"):
-                note(name + "".join(f"[{index}]" for index in indices), said(one, name))
+                note(name + inside(indices), said(one, name))
         return None, wrong
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfft import tasks
 from tfft.errors import nearest
-from tfft.recipe.sections import FILE_ENDINGS, FILE_KEYS, HUB_KEYS, DataSection
+from tfft.recipe.sections import FILE_ENDINGS, FILE_KEYS, HUB_KEYS, DataSection, TrainingSection
 from tfft.recipe.words import question, shown
 
 # Every key with its value, keys of sections with a dot. A value that is itself wrong is left out: the KeyError of a
@@ -52,6 +52,36 @@ def _check_lora(values: Values) -> _Found:
     for name in ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"):
         if strategy != "lora" and values[f"training.{name}"] is not None:
             yield _got(values, f"training.{name}", f"null, since training.strategy is {strategy}: it is for lora only")
+
+
+def _check_stages(values: Values) -> _Found:
+    stages, strategy = values["training.stages"], values["training.strategy"]
+    if strategy != "gradual_unfreezing":
+        if stages is not None:
+            expected = f"null, since training.strategy is {strategy}: stages are for gradual_unfreezing only"
+            yield _got(values, "training.stages", expected)
+        return
+    if stages is None:
+        yield "training.stages", "missing; expected a list of stages, since training.strategy is gradual_unfreezing"
+        return
+    if all(stage.unfreeze == stages[0].unfreeze for stage in stages):
+        yield (
+            "training.stages",
+            f"every stage trains {shown(stages[0].unfreeze)}, so nothing is ever unfrozen; expected stages that train "
+            "more, from the head down, or training.strategy=full",
+        )
+    if values["training.max_steps"] is not None:
+        yield _got(values, "training.max_steps", "null, since every stage says its own num_train_epochs")
+    epochs, usual = sum(stage.num_train_epochs for stage in stages), TrainingSection().num_train_epochs
+    if values["training.num_train_epochs"] not in (usual, epochs):
+        expected = f"{epochs}, what the stages take together, or no such key"
+        yield _got(values, "training.num_train_epochs", expected)
+    for index, stage in enumerate(stages):
+        if stage.warmup_ratio is not None and stage.warmup_steps is not None:
+            yield (
+                f"training.stages[{index}].warmup_steps",
+                "expected null, since warmup_ratio is given: give one of them",
+            )
 
 
 def _check_problem(values: Values) -> _Found:
@@ -214,6 +244,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_schedule,
     _check_rates,
     _check_lora,
+    _check_stages,
     _check_problem,
     _check_loss,
     _check_weight_decay,

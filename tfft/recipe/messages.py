@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tfft.errors import nearest
-from tfft.recipe.sections import KEYS, SECTIONS, Recipe
+from tfft.recipe.sections import KEYS, SECTIONS, Recipe, StageSection
 from tfft.recipe.words import question, shown
 
 # What people write who know another program, and what it is called here.
@@ -76,13 +76,12 @@ ALIASES: dict[str, str] = {
 def said(error: Any, name: str) -> str:
     """What one of pydantic's errors is, in the words of recipes."""
     value, kind = error["input"], error["type"]
+    path = error["loc"][len(name.split(".")) :]
     if kind == "extra_forbidden":
-        return _unknown_key(name, value)
-    schema = _schema_of(name)
-    # The alternative to null, if it is one; what is inside of a list or table, if that is meant.
+        return _unknown_key_inside(name, path, value) if path else _unknown_key(name, value)
+    schema = _schema_inside(name, path)
+    # The alternative to null, if it is one.
     inner = schema.get("anyOf", [schema])[0]
-    if len(error["loc"]) > len(name.split(".")):
-        schema = inner = inner["items" if inner["type"] == "array" else "additionalProperties"]
     expected = _expectation(schema)
     if kind == "missing":
         return f"missing; expected {expected}: {schema['description']}"
@@ -94,6 +93,35 @@ def said(error: Any, name: str) -> str:
     if isinstance(value, str) and inner.get("type") == "array":
         close = shown([value])
     return f"got {shown(value)}; expected {expected}" + question(close)
+
+
+def inside(path: Iterable[int | str]) -> str:
+    """What follows a key's name for a place inside its value: `[0]`, `[head]`, `[0].learning_rate`."""
+    parts: list[str] = []
+    for part in path:
+        parts.append(f".{part}" if parts and isinstance(part, str) else f"[{part}]")
+    return "".join(parts)
+
+
+def _schema_inside(name: str, path: Iterable[int | str]) -> dict[str, Any]:
+    """The JSON schema of what a key has at a place inside its value."""
+    schema = _schema_of(name)
+    for part in path:
+        schema = schema.get("anyOf", [schema])[0]
+        if "properties" in schema:
+            schema = schema["properties"][part]
+        else:
+            schema = schema["items" if schema["type"] == "array" else "additionalProperties"]
+        schema = _STAGE if "$ref" in schema else schema
+    return schema
+
+
+def _unknown_key_inside(name: str, path: Sequence[int | str], value: Any) -> str:
+    known = _schema_inside(name, path[:-1])["properties"]
+    close = nearest(str(path[-1]), known)
+    return f"no such key, got {shown(value)}; " + (
+        f"did you mean {close}?" if close else f"expected one of {', '.join(known)}"
+    )
 
 
 def _unknown_key(name: str, value: Any) -> str:
@@ -136,6 +164,9 @@ def _schema_of(name: str) -> dict[str, Any]:
     return model.model_json_schema()["properties"][key]
 
 
+# The one section that stands inside a list.
+_STAGE = StageSection.model_json_schema()
+
 _RANGE_WORDS = {
     "exclusiveMinimum": "above",
     "minimum": "of at least",
@@ -157,7 +188,7 @@ def _expectation(schema: Mapping[str, Any]) -> str:
         return f"a {'whole ' if kind == 'integer' else ''}number {' and '.join(ranges)}".rstrip()
     if kind == "array":
         limits = f"{schema['minItems']} or {schema['maxItems']} " if "maxItems" in schema else ""
-        return f"a list of {limits}texts"
+        return f"a list of {limits}{'sections' if '$ref' in schema['items'] else 'texts'}"
     if "additionalProperties" in schema:
         return f"a table, each name with {_expectation(schema['additionalProperties'])}"
     return {"string": "text", "boolean": "true or false", "null": "null", "object": "a section: keys and values"}[kind]

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from tfft import __version__
 from tfft.recipe.yaml_text import Dumper
@@ -48,6 +48,29 @@ def _class_weight(value: Any) -> Any:
 
 def _is_weight(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _unfreeze(value: Any) -> Any:
+    if isinstance(value, list | tuple) and value and all(isinstance(one, str) and one for one in value):
+        return tuple(value)
+    if value in ("head", "all") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError("neither `head`, `all`, a number of layers nor a list of parts")
+
+
+def _list_for_tuple(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+_UNFREEZE_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"enum": ["head", "all"], "type": "string"},
+            {"type": "integer", "minimum": 1},
+            {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        ]
+    }
+)
 
 
 class Section(BaseModel):
@@ -127,12 +150,35 @@ class DataSection(Section):
     )
 
 
+SCHEDULES = Literal["polynomial", "linear", "cosine", "constant", "inverse_sqrt"]
+
+
+class StageSection(Section):
+    """One stage of gradual unfreezing. What it leaves out is as the section `training` has it."""
+
+    unfreeze: Annotated[
+        int | str | tuple[str, ...], PlainValidator(_unfreeze), PlainSerializer(_list_for_tuple), _UNFREEZE_SCHEMA
+    ] = Field(
+        description="What is trained: head, all, a number of layers from the top (with pooler and head), or parts."
+    )
+    num_train_epochs: _Count = Field(default=1, description="Passes over the training rows in this stage.")
+    learning_rate: float | None = Field(default=None, gt=0, description="The learning rate after the stage's warmup.")
+    end_learning_rate: float | None = Field(default=None, ge=0, description="The learning rate at the stage's end.")
+    lr_scheduler_type: SCHEDULES | None = Field(default=None, description="How the learning rate goes on after warmup.")
+    warmup_ratio: float | None = Field(default=None, ge=0, lt=1, description="Share of the stage's steps for warmup.")
+    warmup_steps: int | None = Field(default=None, ge=0, description="The stage's steps for warmup.")
+
+
 class TrainingSection(Section):
     """How the model is trained, scored and chosen."""
 
-    strategy: Literal["full", "bitfit", "lora"] = Field(
+    strategy: Literal["full", "gradual_unfreezing", "bitfit", "lora"] = Field(
         default="full",
-        description="Train all weights; or biases and the head (BitFit); or low-rank adapters and the head (LoRA).",
+        description="Train all weights; or in stages from the head down; or biases and the head (BitFit); or low-rank "
+        "adapters and the head (LoRA).",
+    )
+    stages: Annotated[tuple[StageSection, ...], Field(min_length=1), _Texts] | None = Field(
+        default=None, description="The stages of gradual unfreezing, in their order."
     )
     lora_r: _Count | None = Field(default=None, description="Rank of LoRA's adapters; null is 8.")
     lora_alpha: Annotated[float, Field(gt=0)] | None = Field(
@@ -165,7 +211,7 @@ class TrainingSection(Section):
         default=None,
         description="Parts of the model (embeddings, layer.0, layer.*, pooler, head) to what multiplies their rate.",
     )
-    lr_scheduler_type: Literal["polynomial", "linear", "cosine", "constant", "inverse_sqrt"] = Field(
+    lr_scheduler_type: SCHEDULES = Field(
         default="polynomial", description="How the learning rate goes on after warmup."
     )
     warmup_ratio: float | None = Field(
