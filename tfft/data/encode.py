@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,23 +15,31 @@ from typing import Any
 import numpy as np
 
 from tfft import locations
+from tfft.data import windows
+from tfft.data.windows import TRUNCATE, Cut, LongText
 
 # Rows handed to the tokenizer at once: enough for its threads, few enough for a progress bar to move.
 ROWS_AT_ONCE = 4000
 # Part of every cache key: raise it when the layout of what is cached, or how it is computed, changes.
 CACHE_FORMAT = 1
 
+_CACHED = ("input_ids", "token_type_ids", "offsets", "lost_tokens", "window_starts")
+
 
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of many rows, without padding, end to end.
 
+    A row is a text or a pair of texts, or one window of a text where `window_starts` says so.
+
     Attributes:
         input_ids: (tokens,) int32, all rows one after another, special tokens included.
         token_type_ids: (tokens,) int32, or None where the tokenizer makes none.
         offsets: (rows + 1,) int64; row i is `input_ids[offsets[i]:offsets[i + 1]]`.
-        lost_tokens: (rows,) int32, how many tokens of each row were cut off at `max_length`.
+        lost_tokens: (rows,) int32, how many tokens of each row were left out for `max_length`.
         from_cache: whether this was read from disk instead of being encoded now.
+        window_starts: (texts + 1,) int64, text i has the rows from `window_starts[i]` to `window_starts[i + 1]`, one or
+            more; None where each text has one row.
     """
 
     input_ids: np.ndarray
@@ -38,9 +47,15 @@ class Encoded:
     offsets: np.ndarray
     lost_tokens: np.ndarray
     from_cache: bool = False
+    window_starts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def texts(self) -> int:
+        """How many texts, or pairs of texts, the rows are of."""
+        return len(self) if self.window_starts is None else len(self.window_starts) - 1
 
     @property
     def lengths(self) -> np.ndarray:
@@ -53,8 +68,8 @@ class Encoded:
         return int(np.count_nonzero(self.lost_tokens))
 
 
-def fingerprint(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int) -> str:
-    """A SHA-256 over everything that token ids depend on: the texts, the tokenizer, `max_length`."""
+def fingerprint(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int, long_text: LongText = TRUNCATE) -> str:
+    """A SHA-256 over everything that token ids depend on: the texts, the tokenizer, `max_length`, `long_text`."""
     digest = hashlib.sha256()
     backend = getattr(tokenizer, "backend_tokenizer", None)
     state: Any = sorted(tokenizer.get_vocab().items())
@@ -70,6 +85,7 @@ def fingerprint(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int)
         "inputs": sorted(tokenizer.model_input_names),
         "max_length": max_length,
         "columns": len(texts),
+        **({} if long_text.mode == "truncate" else {"long_text": dataclasses.asdict(long_text)}),
     }
     digest.update(json.dumps(about, sort_keys=True).encode())
     for column in texts:
@@ -81,8 +97,8 @@ def fingerprint(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int)
     return digest.hexdigest()
 
 
-def _tokenize(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int) -> tuple[dict[str, list], list[int]]:
-    """One batch of rows: the tokenizer's lists, and how many tokens each row lost."""
+def _truncated(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int) -> Cut:
+    """One row for each text or pair of texts, cut by the tokenizer."""
     batch = tokenizer(*texts, add_special_tokens=True, truncation=False, return_attention_mask=False, verbose=False)
     encoded = {key: list(batch[key]) for key in ("input_ids", "token_type_ids") if key in batch}
     whole = [len(ids) for ids in encoded["input_ids"]]
@@ -99,7 +115,14 @@ def _tokenize(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int) -
         for key, rows in encoded.items():
             for index, row in zip(long, cut[key], strict=True):
                 rows[index] = row
-    return encoded, [before - len(ids) for before, ids in zip(whole, encoded["input_ids"], strict=True)]
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    return Cut(
+        _flat(encoded["input_ids"]),
+        _flat(encoded["token_type_ids"]) if "token_type_ids" in encoded else None,
+        lengths,
+        np.array(whole) - lengths,
+        np.ones(len(lengths), np.int64),
+    )
 
 
 def encode(
@@ -108,16 +131,22 @@ def encode(
     max_length: int,
     cache: Path | None = None,
     advance: Callable[[int], None] = lambda rows: None,
+    long_text: LongText = TRUNCATE,
 ) -> Encoded:
-    """Encodes rows of one or two texts with `tokenizer`, cut at `max_length` tokens (special tokens included).
+    """Encodes rows of one or two texts with `tokenizer`, each at most `max_length` tokens (special tokens included).
 
     Args:
         texts: one list of strings for single texts, two of the same length for pairs.
         tokenizer: a tokenizer of Transformers.
-        max_length: tokens a row may have; longer rows are cut as the tokenizer cuts (pairs: the longer text first).
+        max_length: tokens a row may have.
+        long_text: what becomes of longer texts. By default they are cut as the tokenizer cuts (pairs: the longer text
+            first).
         cache: a folder for results, keyed by content (`fingerprint`); None encodes every time. A folder that cannot be
             written is passed over: a cache may speed things up, but never stop them.
-        advance: called with the number of rows done, as they are done.
+        advance: called with the number of texts done, as they are done.
+
+    Raises:
+        DataError: the texts cannot be cut as `long_text` says: they are pairs, or windows would overlap wholly.
 
     Example:
         >>> from transformers import AutoTokenizer
@@ -126,30 +155,30 @@ def encode(
         >>> encoded.lengths.tolist(), encoded.lost_tokens.tolist()
         ([4, 5], [0, 1])
     """
-    path = cache / f"{fingerprint(texts, tokenizer, max_length)}.safetensors" if cache is not None else None
-    rows = len(texts[0])
-    if path is not None and (found := _read(path, rows)) is not None:
-        advance(rows)
+    windows.check(long_text, len(texts), tokenizer, max_length)
+    path = None
+    if cache is not None:
+        path = cache / f"{fingerprint(texts, tokenizer, max_length, long_text)}.safetensors"
+    count, has_windows = len(texts[0]), long_text.mode == "sliding_window"
+    if path is not None and (found := _read(path, count, has_windows)) is not None:
+        advance(count)
         return found
 
-    ids: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    lengths: list[int] = []
-    lost: list[int] = []
-    for start in range(0, rows, ROWS_AT_ONCE):
+    done: list[Cut] = []
+    for start in range(0, count, ROWS_AT_ONCE):
         part = [column[start : start + ROWS_AT_ONCE] for column in texts]
-        encoded, cut = _tokenize(part, tokenizer, max_length)
-        ids.append(_flat(encoded["input_ids"]))
-        if "token_type_ids" in encoded:
-            types.append(_flat(encoded["token_type_ids"]))
-        lengths.extend(len(row) for row in encoded["input_ids"])
-        lost.extend(cut)
-        advance(len(cut))
+        if long_text.mode == "truncate":
+            done.append(_truncated(part, tokenizer, max_length))
+        else:
+            done.append(windows.cut(part[0], tokenizer, max_length, long_text))
+        advance(len(part[0]))
+    types = [cut.token_type_ids for cut in done if cut.token_type_ids is not None]
     result = Encoded(
-        input_ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),
-        token_type_ids=np.concatenate(types) if types else None,
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        lost_tokens=np.asarray(lost, np.int32),
+        input_ids=_end_to_end([cut.input_ids for cut in done], np.int32),
+        token_type_ids=_end_to_end(types, np.int32) if types else None,
+        offsets=_starts([cut.lengths for cut in done]),
+        lost_tokens=_end_to_end([cut.lost for cut in done], np.int32),
+        window_starts=_starts([cut.rows for cut in done]) if has_windows else None,
     )
     if path is not None:
         from safetensors import SafetensorError
@@ -164,8 +193,17 @@ def _flat(rows: list[list[int]]) -> np.ndarray:
     return np.fromiter((token for row in rows for token in row), np.int32, count=sum(map(len, rows)))
 
 
-def _read(path: Path, rows: int) -> Encoded | None:
-    """What is cached at `path`, or None where there is nothing whole for this number of rows."""
+def _end_to_end(arrays: list[np.ndarray], kind: type[np.generic]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, kind), *arrays]).astype(kind)
+
+
+def _starts(counts: list[np.ndarray]) -> np.ndarray:
+    """Where each of these many begins, and where the last ends, int64."""
+    return np.concatenate([[0], np.cumsum(_end_to_end(counts, np.int64))]).astype(np.int64)
+
+
+def _read(path: Path, texts: int, has_windows: bool) -> Encoded | None:
+    """What is cached at `path`, or None where there is nothing whole for this number of texts."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -173,19 +211,20 @@ def _read(path: Path, rows: int) -> Encoded | None:
         arrays = load_file(path)
     except (OSError, SafetensorError):
         return None
-    if not {"input_ids", "offsets", "lost_tokens"} <= set(arrays):
+    if not {"input_ids", "offsets", "lost_tokens"} <= set(arrays) or has_windows != ("window_starts" in arrays):
         return None
-    if len(arrays["offsets"]) != rows + 1 or arrays["offsets"][-1] != len(arrays["input_ids"]):
+    starts = arrays.get("window_starts", np.arange(texts + 1))
+    if len(starts) != texts + 1 or len(arrays["offsets"]) != starts[-1] + 1:
         return None
-    return Encoded(
-        arrays["input_ids"], arrays.get("token_type_ids"), arrays["offsets"], arrays["lost_tokens"], from_cache=True
-    )
+    if arrays["offsets"][-1] != len(arrays["input_ids"]):
+        return None
+    return Encoded(**{name: arrays.get(name) for name in _CACHED}, from_cache=True)
 
 
 def _write(path: Path, encoded: Encoded) -> None:
     from safetensors.numpy import save_file
 
-    arrays = {name: getattr(encoded, name) for name in ("input_ids", "token_type_ids", "offsets", "lost_tokens")}
+    arrays = {name: getattr(encoded, name) for name in _CACHED}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
