@@ -21,15 +21,16 @@ class Scorer:
         model: takes the tokenizer's inputs and gives `logits` (rows, outputs).
         problem: what the labels are; see `problems`.
         tokenizer: the checkpoint's.
-        split: rows with labels.
+        split: texts with labels.
         names: metrics, see `metrics.compute`.
         batch_size: rows at once.
         max_length: tokens a row may have.
         pad_to_max_length: pad every batch to `max_length`.
         tunes: whether this is the split on which thresholds are settled.
+        pooling: what makes a text's logits of its windows', where it has several; see `heads.pool_windows`.
 
     Attributes:
-        logits: (rows, outputs) float32 of the last call, rows in the split's order; None before it.
+        logits: (texts, outputs) float32 of the last call, texts in the split's order; None before it.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Scorer:
         max_length: int,
         pad_to_max_length: bool = False,
         tunes: bool = False,
+        pooling: str = "mean",
     ) -> None:
         assert split.labels is not None, f"{split.name} has no labels to score against"
         self.model, self.problem, self.labels, self.names = model, problem, split.labels, tuple(names)
-        self.tunes = tunes
+        self.tunes, self.pooling, self._window_starts = tunes, pooling, split.encoded.window_starts
         self.logits: np.ndarray | None = None
         self._dataset, self._order = batches.for_prediction(
             split.encoded,
@@ -59,7 +61,8 @@ class Scorer:
 
     def __call__(self) -> dict[str, float]:
         """`loss`, every metric's scores, and what was settled here, for the model's present weights."""
-        self.logits = heads.logits_of(self.model, self._dataset, self._order)
+        of_rows = heads.logits_of(self.model, self._dataset, self._order)
+        self.logits = heads.pool_windows(of_rows, self._window_starts, self.pooling)
         loss = self.problem.mean_loss(self.logits, self.labels)
         settled = self.problem.tune(self.logits, self.labels) if self.tunes else {}
         return {"loss": loss, **metrics.compute(self.names, self.problem.decide(self.logits), self.labels), **settled}

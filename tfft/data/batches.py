@@ -2,7 +2,7 @@
 
 `padded` is the way of every tutorial (`to_tf_dataset` with `DataCollatorWithPadding`). `bucketed` puts rows of similar
 length together, in a bounded set of widths known beforehand, and runs as TensorFlow operations alone: no Python takes
-part once training has begun.
+part once training has begun. `of_documents` does the same for texts that are cut into windows.
 """
 
 from __future__ import annotations
@@ -167,27 +167,9 @@ def bucketed(
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch, …) labels, (batch,) float32 weights).
     """
     rows = _Rows(encoded, tokenizer, labels)
-    count = len(encoded)
-    steps = batches_per_epoch(count, batch_size)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
     row_widths = tf.constant(width_of_row)
     counted = None if row_weights is None else tf.constant(row_weights)
-
-    def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
-        by_width = tf.argsort(tf.gather(row_widths, shuffled), stable=True)
-        # The second key differs from the first in its sign, so the two draws are independent.
-        batches = tf.random.experimental.stateless_shuffle(tf.range(steps), seed=-key - 1)
-        return tf.gather(shuffled, by_width), batches
-
-    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        order, batches = epoch_order(epoch)
-        sizes = tf.minimum(batch_size, count - batches * batch_size)
-        weights = window_weights(sizes, gradient_accumulation_steps)
-        return tf.data.Dataset.from_tensor_slices((batches, weights)).map(
-            lambda batch, weight: (order[batch * batch_size : (batch + 1) * batch_size], weight)
-        )
 
     def fill(chosen: tf.Tensor, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         real = tf.shape(chosen)[0]
@@ -201,8 +183,105 @@ def bucketed(
             chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
         return rows.batch(chosen, width), tf.gather(rows.labels, chosen), weights
 
-    dataset = tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
-    return without_autotune(dataset.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
+    drawn = _drawn(width_of_row, batch_size, seed, gradient_accumulation_steps, first_epoch)
+    return without_autotune(drawn.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
+
+
+def _drawn(
+    sizes: np.ndarray, batch_size: int, seed: int, gradient_accumulation_steps: int, first_epoch: int
+) -> tf.data.Dataset:
+    """Which rows are in each batch, (batch,), and what the batch weighs, epoch by epoch without end; see `bucketed`.
+
+    Args:
+        sizes: (rows,) integer; rows of the same size are batched together.
+    """
+    count = len(sizes)
+    steps = batches_per_epoch(count, batch_size)
+    row_sizes = tf.constant(sizes)
+
+    def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
+        by_size = tf.argsort(tf.gather(row_sizes, shuffled), stable=True)
+        # The second key differs from the first in its sign, so the two draws are independent.
+        batches = tf.random.experimental.stateless_shuffle(tf.range(steps), seed=-key - 1)
+        return tf.gather(shuffled, by_size), batches
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        order, batches = epoch_order(epoch)
+        rows = tf.minimum(batch_size, count - batches * batch_size)
+        weights = window_weights(rows, gradient_accumulation_steps)
+        return tf.data.Dataset.from_tensor_slices((batches, weights)).map(
+            lambda batch, weight: (order[batch * batch_size : (batch + 1) * batch_size], weight)
+        )
+
+    return tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
+
+
+def of_documents(
+    encoded: Encoded,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    widths: Sequence[int],
+    seed: int,
+    tokenizer: Any,
+    gradient_accumulation_steps: int = 1,
+    row_weights: np.ndarray | None = None,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """An endless stream of training batches as `bucketed` makes them, but of texts with all their windows.
+
+    Texts are put together by their number of windows, then by the width of their widest. All windows of a batch are as
+    wide as its widest. How many windows a batch has differs from batch to batch, so no shape is static, and XLA is not
+    for these; `most_windows` says how many there are at most.
+
+    Args:
+        encoded: windows, with `window_starts`.
+        labels: (texts,) or (texts, classes), integer or float.
+        batch_size: texts in a batch, each with all its windows.
+        widths: as in `bucketed`, of the windows.
+        gradient_accumulation_steps: batches that make one step, see `window_weights`.
+        row_weights: (texts,) float32, what each text counts; the mean is still over the number of texts.
+
+    Returns:
+        A dataset of ({"input_ids": (windows, width) int32, …}, (texts, 1 + labels) int32, (texts,) float32 weights).
+        The windows are in the order of their texts. Labels are what `heads.PooledOverWindows` reads: a text's number of
+        windows, and its label as the bits of float32, or several.
+    """
+    assert encoded.window_starts is not None, "rows that are no windows are for `bucketed`"
+    windows = _Rows(encoded, tokenizer, None)
+    width_of_window = np.asarray(widths, np.int64)[np.searchsorted(widths, encoded.lengths)]
+    width_of_text = np.maximum.reduceat(width_of_window, encoded.window_starts[:-1])
+    counts = np.diff(encoded.window_starts)
+    starts, text_widths = tf.constant(encoded.window_starts), tf.constant(width_of_text)
+    targets = tf.constant(_with_counts(labels, counts))
+    counted = tf.ones([encoded.texts]) if row_weights is None else tf.constant(row_weights)
+
+    def fill(chosen: tf.Tensor, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        of_chosen = tf.ragged.range(tf.gather(starts, chosen), tf.gather(starts, chosen + 1)).values
+        width = tf.reduce_max(tf.gather(text_widths, chosen))
+        return windows.batch(of_chosen, width), tf.gather(targets, chosen), tf.gather(counted, chosen) * weight
+
+    # Widths stay below the last one, so the number of windows goes first.
+    sizes = counts * (widths[-1] + 1) + width_of_text
+    drawn = _drawn(sizes, batch_size, seed, gradient_accumulation_steps, first_epoch)
+    return without_autotune(drawn.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
+
+
+def _with_counts(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(texts, 1 + labels) int32: windows of each text, and its labels as the bits of float32.
+
+    Bits, because Keras casts labels of any floating type to that of the logits: in bfloat16, 257 windows would be 256.
+    """
+    bits = np.ascontiguousarray(labels, np.float32).view(np.int32).reshape(len(labels), -1)
+    return np.concatenate([counts[:, np.newaxis].astype(np.int32), bits], axis=1)
+
+
+def most_windows(window_starts: np.ndarray, batch_size: int) -> int:
+    """Windows of the largest batch that `of_documents` makes of these texts, the same in every epoch."""
+    counts = np.sort(np.diff(window_starts))
+    return int(np.add.reduceat(counts, np.arange(0, len(counts), batch_size)).max())
 
 
 def padded(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,13 @@ import numpy as np
 from tfft.backend import keras, tf
 
 _LEAST_DOUBT = 1e-7
+
+# (rows, outputs) and the rows' segment (rows,), ascending from 0, to (segments, outputs).
+_SEGMENTS: Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "mean": tf.math.segment_mean,
+    "max": tf.math.segment_max,
+}
+POOLINGS = tuple(_SEGMENTS)
 
 
 class CrossEntropyFromLogits(keras.losses.Loss):
@@ -141,6 +148,77 @@ class SquaredError(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {"r_drop_alpha": self.r_drop_alpha}
+
+
+class PooledOverWindows(keras.losses.Loss):
+    """The loss of texts that went through the model in several windows: that of their pooled logits.
+
+    Sun et al. 2019, section 5.3.1, pool what the model makes of each window before its last layer. That layer is
+    linear, so the mean of its logits is, but for dropout, the logits of that mean; of the maxima this is not so.
+
+    Keras takes the mean over what `call` returns, which is one loss for each text. So it is the mean over texts,
+    however many windows they have, and sample weights are those of texts. For R-Drop, `data.batches.twice` doubles
+    texts and windows alike, so that the halves that `loss` compares are the two passes of the same texts.
+
+    Args:
+        loss: of one row a text, by its `call`: any of this module's.
+        pooling: `mean` or `max`, over the windows of each text, output by output.
+
+    Raises:
+        ValueError: `pooling` is neither.
+    """
+
+    def __init__(self, loss: keras.losses.Loss, pooling: str = "mean") -> None:
+        super().__init__(name="loss")
+        self.loss, self.pooling = loss, _known(pooling)
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """The loss of each text.
+
+        Args:
+            y_true: (texts, 1 + labels) int32, as `data.batches.of_documents` makes it: windows of the text, and its
+                labels as the bits of float32.
+            y_pred: (windows, outputs), the windows in the order of their texts.
+
+        Returns:
+            (texts,) float32.
+        """
+        counts, labels = y_true[:, 0], tf.bitcast(y_true[:, 1:], tf.float32)
+        texts = tf.repeat(tf.range(tf.size(counts)), counts)  # (windows,), which text each is of
+        return self.loss.call(labels, _SEGMENTS[self.pooling](tf.cast(y_pred, tf.float32), texts))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"loss": self.loss, "pooling": self.pooling}
+
+
+def _known(pooling: str) -> str:
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling: got {pooling!r}; expected one of {', '.join(POOLINGS)}")
+    return pooling
+
+
+def pool_windows(logits: np.ndarray, window_starts: np.ndarray | None, pooling: str = "mean") -> np.ndarray:
+    """The logits of texts, from those of their windows.
+
+    Args:
+        logits: (windows, outputs).
+        window_starts: (texts + 1,) integer, text i has the windows from `window_starts[i]` to `window_starts[i + 1]`;
+            None where each row is a text, and its logits are what they are.
+        pooling: as in `PooledOverWindows`.
+
+    Returns:
+        (texts, outputs), of the type of `logits`.
+
+    Raises:
+        ValueError: `pooling` is neither `mean` nor `max`.
+    """
+    is_max = _known(pooling) == "max"
+    if window_starts is None:
+        return logits
+    if is_max:
+        return np.maximum.reduceat(logits, window_starts[:-1], axis=0)
+    counts = np.diff(window_starts)[:, np.newaxis]
+    return (np.add.reduceat(logits, window_starts[:-1], axis=0) / counts).astype(logits.dtype)
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> list[float]:
