@@ -8,7 +8,7 @@ part once training has begun.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
 class _Rows:
     """Encoded rows as tensors, and the one operation on them: padded batches of chosen rows."""
 
-    def __init__(self, encoded: Encoded, tokenizer: Any, labels: np.ndarray | None) -> None:
+    def __init__(self, encoded: Encoded, tokenizer: Any) -> None:
         input_names = tokenizer.model_input_names
         self.starts = tf.constant(encoded.offsets[:-1])
         self.lengths = tf.constant(encoded.lengths)
@@ -91,7 +91,6 @@ class _Rows:
         if "token_type_ids" in input_names and encoded.token_type_ids is not None:
             self.columns["token_type_ids"] = tf.constant(encoded.token_type_ids)
         self.needs_mask = "attention_mask" in input_names
-        self.labels = None if labels is None else tf.constant(labels)
 
     def batch(self, rows: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
         """The inputs of `rows` (batch,), each (batch, width) int32."""
@@ -166,11 +165,77 @@ def bucketed(
     Returns:
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch, …) labels, (batch,) float32 weights).
     """
-    rows = _Rows(encoded, tokenizer, labels)
-    count = len(encoded)
-    steps = batches_per_epoch(count, batch_size)
+    rows = _Rows(encoded, tokenizer)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
-    row_widths = tf.constant(width_of_row)
+    return _endless(
+        rows.batch,
+        width_of_row,
+        labels,
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=static_shapes,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        row_weights=row_weights,
+        first_epoch=first_epoch,
+    )
+
+
+def of_features(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    name: str,
+    batch_size: int,
+    seed: int,
+    gradient_accumulation_steps: int = 1,
+    row_weights: np.ndarray | None = None,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """As `bucketed`, of an encoder's outputs in place of tokens.
+
+    Args:
+        features: (rows, places, hidden) float32.
+        name: of the model's input that takes them.
+
+    Returns:
+        A dataset of ({name: (batch, places, hidden) float32}, (batch, …) labels, (batch,) float32 weights).
+    """
+    held = tf.constant(features)
+    return _endless(
+        lambda chosen, _: {name: tf.gather(held, chosen)},
+        np.ones(len(features), np.int32),
+        labels,
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=False,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        row_weights=row_weights,
+        first_epoch=first_epoch,
+    )
+
+
+def features_for_prediction(features: np.ndarray, *, name: str, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
+    """As `for_prediction`, of an encoder's outputs in place of tokens."""
+    dataset = tf.data.Dataset.from_tensor_slices({name: features}).batch(batch_size).prefetch(PREFETCH_BATCHES)
+    return without_autotune(dataset), np.arange(len(features))
+
+
+def _endless(
+    inputs_of: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    width_of_row: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    static_shapes: bool,
+    gradient_accumulation_steps: int,
+    row_weights: np.ndarray | None,
+    first_epoch: int,
+) -> tf.data.Dataset:
+    """The stream that `bucketed` describes, of whatever `inputs_of` gives for rows (batch,) and a width."""
+    count = len(width_of_row)
+    steps = batches_per_epoch(count, batch_size)
+    row_widths, row_labels = tf.constant(width_of_row), tf.constant(labels)
     counted = None if row_weights is None else tf.constant(row_weights)
 
     def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -199,7 +264,7 @@ def bucketed(
             weights = tf.pad(weights * tf.cast(batch_size / real, tf.float32), [[0, batch_size - real]])
             weights.set_shape([batch_size])
             chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
-        return rows.batch(chosen, width), tf.gather(rows.labels, chosen), weights
+        return inputs_of(chosen, width), tf.gather(row_labels, chosen), weights
 
     dataset = tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
     return without_autotune(dataset.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
@@ -308,7 +373,7 @@ def for_prediction(
     Returns:
         The dataset of inputs, and `order` (rows,): row i of the output belongs to row `order[i]` of `encoded`.
     """
-    rows = _Rows(encoded, tokenizer, None)
+    rows = _Rows(encoded, tokenizer)
     lengths = encoded.lengths
     order = np.argsort(lengths, kind="stable")
     starts = np.arange(0, len(order), batch_size)

@@ -12,6 +12,7 @@ from tfft.backend import keras, tf  # isort: skip
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +26,7 @@ from tfft.models import checkpoint as checkpoints
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import Loaded, load_weights, name_labels, put_tensors, read_tensors, skip_autograph
 from tfft.models.parts import HEAD, part_of
+from tfft.tasks import SINGLE_LABEL
 
 HEAD_WEIGHTS_FILE, HEAD_CONFIG_FILE = "head.safetensors", "head_config.json"
 
@@ -186,27 +188,54 @@ def load_with_head(
     pooling: str = "cls",
     units: int = 256,
     dropout: float = 0.3,
+    problem_type: str = SINGLE_LABEL,
 ) -> Loaded:
     """The encoder of `checkpoint` with a new head for `label_names`, as `load.load_classifier` does with its own head.
 
     Args:
-        checkpoint: see `checkpoint.find`; one that `save_pretrained` wrote gets a new head as well.
+        checkpoint: see `checkpoint.find`. Of one that `save_pretrained` wrote with the same pooling and width, the head
+            is kept as far as it has as many classes.
         label_names: the classes in id order.
         pooling, units, dropout: see `Headed`.
+        problem_type: as in `load.load_classifier`.
 
     Raises:
         ModelError: there is no such pooling, the architecture has no TensorFlow model, or the checkpoint lacks weights
             of the encoder, or their shapes differ.
     """
-    name_labels(checkpoint.config, label_names)
+    name_labels(checkpoint.config, label_names, problem_type)
     model = Headed(checkpoint.config, pooling, units, dropout)
     model.build_in_name_scope()
+    if is_headed(checkpoint.folder):
+        before = head_settings(checkpoint.folder)
+        if (before["pooling"], before["units"]) == (pooling, units):
+            head = checkpoint.folder / HEAD_WEIGHTS_FILE
+            checkpoint = replace(checkpoint, weights=(*checkpoint.weights, head))
     return load_weights(model, checkpoint)
 
 
 def is_headed(folder: Path) -> bool:
     """Whether `Headed.save_pretrained` wrote this folder."""
     return (folder / HEAD_CONFIG_FILE).is_file()
+
+
+def head_settings(folder: Path) -> dict[str, Any]:
+    """The `pooling`, `units` and `dropout` of a folder that `Headed.save_pretrained` wrote.
+
+    Raises:
+        ModelError: the head's weights are missing or damaged, or its settings are.
+    """
+    head = folder / HEAD_WEIGHTS_FILE
+    if not is_headed(folder) or not head.is_file():
+        raise ModelError(
+            f"{folder} holds no head: expected {HEAD_CONFIG_FILE} and {HEAD_WEIGHTS_FILE} beside its model"
+        )
+    checkpoints.check_safetensors(head)
+    try:
+        settings = json.loads((folder / HEAD_CONFIG_FILE).read_text())
+        return {"pooling": settings["pooling"], "units": settings["units"], "dropout": settings["dropout"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{folder / HEAD_CONFIG_FILE} cannot be used ({error}); copy the folder again") from None
 
 
 def load_headed(folder: Path) -> Headed:
@@ -216,18 +245,10 @@ def load_headed(folder: Path) -> Headed:
         ModelError: a file is missing or damaged, or the head does not belong to the encoder.
     """
     found = checkpoints.find(str(folder))
-    head = folder / HEAD_WEIGHTS_FILE
-    if not is_headed(folder) or not head.is_file():
-        raise ModelError(
-            f"{folder} holds no head: expected {HEAD_CONFIG_FILE} and {HEAD_WEIGHTS_FILE} beside its model"
-        )
-    checkpoints.check_safetensors(head)
-    try:
-        model = Headed(found.config, **json.loads((folder / HEAD_CONFIG_FILE).read_text()))
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{folder / HEAD_CONFIG_FILE} cannot be used ({error}); copy the folder again") from None
+    settings = head_settings(folder)
+    model = Headed(found.config, **settings)
     model.build_in_name_scope()
-    lacking, left = put_tensors(model, read_tensors([*found.weights, head]), str(folder))
+    lacking, left = put_tensors(model, read_tensors([*found.weights, folder / HEAD_WEIGHTS_FILE]), str(folder))
     if lacking or left:
         raise ModelError(
             f"{folder}: the head and the encoder do not belong together: {', '.join([*lacking, *left][:3])} has no "

@@ -73,13 +73,13 @@ def load_classifier(
         ModelError: the architecture has no such TensorFlow model, or the checkpoint lacks weights of the encoder, or
             their shapes differ.
     """
-    name_labels(checkpoint.config, label_names)
+    name_labels(checkpoint.config, label_names, problem_type)
     model = _build(checkpoint.config, auto_class, checkpoint.name)
     return load_weights(model, checkpoint)
 
 
-def name_labels(config: Any, label_names: Sequence[str]) -> None:
-    """Puts the classes, in id order, into a model's configuration."""
+def name_labels(config: Any, label_names: Sequence[str], problem_type: str = SINGLE_LABEL) -> None:
+    """Puts the classes, in id order, and what labels are into a model's configuration."""
     config.num_labels = len(label_names)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
