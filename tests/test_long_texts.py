@@ -30,7 +30,7 @@ def tokenizer(tiny_checkpoint: Path) -> Any:
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     generator = np.random.default_rng(0)
-    return [" ".join(generator.choice(WORDS, generator.integers(1, 70))) for _ in range(TEXTS)]
+    return [" ".join(generator.choice(WORDS, generator.integers(1, 48))) for _ in range(TEXTS)]
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,28 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.focal_gamma",
         "got 2.0; expected 0, since training.label_smoothing_factor is 0.1",
     ),
+    "the width of a head that is not there": (
+        ("model.head_hidden_size=64",),
+        ("model.head_hidden_size=64", "model.head=mean"),
+        "model.head_hidden_size",
+        "got 64; expected null, since model.head is default: it is for cls and mean only",
+    ),
+    "an attack on what is computed once": (
+        ("training.strategy=feature_extraction", "training.fgm_epsilon=1.0"),
+        ("training.fgm_epsilon=1.0",),
+        "training.fgm_epsilon",
+        "expected null, since training.strategy is feature_extraction: the encoder's outputs are computed once",
+    ),
+    "an average over stages": (
+        (
+            "training.strategy=gradual_unfreezing",
+            "training.stages=[{unfreeze: head}, {unfreeze: all}]",
+            "training.ema_momentum=0.9",
+        ),
+        ("training.ema_momentum=0.9",),
+        "training.ema_momentum",
+        "expected null, since training.strategy is gradual_unfreezing",
+    ),
     "stages of nothing": (
         ("training.strategy=gradual_unfreezing",),
         ("training.strategy=gradual_unfreezing", "training.stages=[{unfreeze: head}, {unfreeze: all}]"),

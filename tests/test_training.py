@@ -50,8 +50,8 @@ class Kit:
         settings = TrainingSection(**{"num_train_epochs": 2.0, "learning_rate": 1e-2, **changes})
         data = DataSection(text_columns=("text",), batching=batching)
         hardware.set_seed(3)
-        model = load.load_classifier(self.found, ["0", "1"], "TFAutoModelForSequenceClassification").model
-        names = training.choose_weights(settings, model)
+        loaded = load.load_classifier(self.found, ["0", "1"], "TFAutoModelForSequenceClassification")
+        model, names = loaded.model, training.choose_weights(settings, loaded)
         planned = plan.make(data, settings, self.split.encoded.lengths, 32)
         batches_from = functools.partial(training.make_batches, self.split, data, planned, self.tokenizer, 3, False)
         self.folder.check(overwrite=True)

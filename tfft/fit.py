@@ -6,12 +6,13 @@ The story is `_run`; everything above it is the two doors, the command line and 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from tfft.console import Voice
     from tfft.data import Given, Prepared, Split
     from tfft.hardware import Device, Precision
+    from tfft.models.checkpoint import Checkpoint
+    from tfft.models.load import Loaded
     from tfft.plan import Plan
     from tfft.problems import Problem
-    from tfft.recipe import Recipe
+    from tfft.recipe import ModelSection, Recipe
     from tfft.run_directory import RunDirectory
     from tfft.scoring import Scorer
     from tfft.training import Best, Trained
@@ -206,7 +209,7 @@ def _run(
     prepared = _prepare(recipe, given, tokenizer, max_length, voice)
 
     from tfft import hardware, plan, problems, training
-    from tfft.models.load import load_classifier
+    from tfft.models import features
 
     task = tasks.TASKS[recipe.task]
     problem = problems.make(prepared.label_map)
@@ -216,8 +219,8 @@ def _run(
     precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     with hardware.computing_in(precision):
-        loaded = load_classifier(source, problem.names, task.auto_class, prepared.label_map.problem_type)
-    trained_names = training.choose_weights(recipe.training, loaded.model)
+        loaded = _load(recipe.model, source, problem, task.auto_class, prepared.label_map.problem_type)
+    trained_names = training.choose_weights(recipe.training, loaded)
     assert prepared.train.labels is not None
     loss = training.make_loss(recipe.training, problem, prepared.train.labels)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
@@ -229,11 +232,14 @@ def _run(
         return None
 
     model, xla = loaded.model, recipe.runtime.xla
+    reads_features = recipe.training.strategy == "feature_extraction"
+    if reads_features:
+        prepared = _with_features(recipe, prepared, model, tokenizer, voice)
     scorers = _scorers(recipe, prepared, problem, model, tokenizer, names)
     batches_from = functools.partial(
         training.make_batches, prepared.train, recipe.data, planned, tokenizer, recipe.seed, xla
     )
-    with folder.open():
+    with folder.open(), features.head_only(model) if reads_features else contextlib.nullcontext():
         folder.write_text("recipe.yaml", _replayable(recipe, given))
         trained = training.train(
             model,
@@ -283,6 +289,50 @@ def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: in
         )
     plan.show_data(voice, prepared)
     return prepared
+
+
+def _load(section: ModelSection, source: Checkpoint, problem: Problem, auto_class: str, problem_type: str) -> Loaded:
+    """The checkpoint with the head that the recipe asks for."""
+    from tfft.models import headed
+    from tfft.models.load import load_classifier
+
+    if section.head == "default" and headed.is_headed(source.folder):
+        kept = headed.head_settings(source.folder)
+        return headed.load_with_head(source, problem.names, problem_type=problem_type, **kept)
+    if section.head == "default":
+        return load_classifier(source, problem.names, auto_class, problem_type)
+    given = {"units": section.head_hidden_size, "dropout": section.head_dropout}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return headed.load_with_head(source, problem.names, section.head, problem_type=problem_type, **settings)
+
+
+def _with_features(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: Any, voice: Voice) -> Prepared:
+    """Every split with the frozen encoder's outputs, from the cache where they are there, with a bar else."""
+    from tfft.models import features
+
+    encoder = features.encoder_fingerprint(model)
+    with voice.bar() as bar:
+        task = bar.add_task("encoder's outputs", total=sum(map(len, prepared.splits)), detail="")
+
+        def with_them(split: Split) -> Split:
+            outputs = features.cached_outputs(
+                model,
+                split.encoded,
+                tokenizer,
+                batch_size=recipe.training.per_device_eval_batch_size,
+                max_length=prepared.max_length,
+                cache=features.cache_folder(),
+                encoder=encoder,
+                advance=lambda done: bar.advance(task, done),
+            )
+            return replace(split, features=outputs)
+
+        return replace(
+            prepared,
+            train=with_them(prepared.train),
+            validation=prepared.validation and with_them(prepared.validation),
+            test=prepared.test and with_them(prepared.test),
+        )
 
 
 def _best(recipe: Recipe, problem: Problem, names: Sequence[str]) -> Best | None:

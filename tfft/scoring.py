@@ -11,6 +11,7 @@ from tfft import metrics
 from tfft.backend import keras
 from tfft.data import Split, batches
 from tfft.models import heads
+from tfft.models.features import FEATURES
 from tfft.problems import Problem
 
 
@@ -51,6 +52,11 @@ class Scorer:
         self.model, self.problem, self.labels, self.names = model, problem, split.labels, tuple(names)
         self.tunes, self.pooling, self._window_starts = tunes, pooling, split.encoded.window_starts
         self.logits: np.ndarray | None = None
+        if split.features is not None:
+            self._dataset, self._order = batches.features_for_prediction(
+                split.features, name=FEATURES, batch_size=batch_size
+            )
+            return
         self._dataset, self._order = batches.for_prediction(
             split.encoded,
             batch_size=batch_size,

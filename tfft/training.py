@@ -14,8 +14,8 @@ from tfft.backend import keras, tf
 from tfft.console import Voice
 from tfft.data import Split, batches
 from tfft.errors import RecipeError, RunError
-from tfft.models import freeze, lora, save
-from tfft.models.load import parameter_counts
+from tfft.models import adversarial, averages, features, freeze, lora, save
+from tfft.models.load import Loaded, parameter_counts
 from tfft.plan import Plan, Stage
 from tfft.problems import Problem
 from tfft.recipe import DataSection, TrainingSection
@@ -54,8 +54,10 @@ class Trained:
     kept_epoch: int
 
 
-def choose_weights(training: TrainingSection, model: keras.Model) -> list[frozenset[str]]:
+def choose_weights(training: TrainingSection, loaded: Loaded) -> list[frozenset[str]]:
     """Freezes what the strategy does not train, and adds what it trains besides.
+
+    A pooler that the checkpoint lacks is trained wherever the head is: it holds random numbers.
 
     Returns:
         The names of the weights that each stage of the training trains.
@@ -63,11 +65,17 @@ def choose_weights(training: TrainingSection, model: keras.Model) -> list[frozen
     Raises:
         ModelError: the model has not what the strategy needs.
     """
+    model, new_parts = loaded.model, freeze.without_pretraining(loaded.new)
     if training.stages is not None:
-        stages = [freeze.trained_names(model, stage.unfreeze) for stage in training.stages]
+        stages = [
+            freeze.trained_names(model, ("head", *new_parts) if stage.unfreeze == "head" else stage.unfreeze)
+            for stage in training.stages
+        ]
         freeze.train_exactly(model, frozenset().union(*stages))
         return stages
-    if training.strategy == "bitfit":
+    if training.strategy == "feature_extraction":
+        freeze.feature_extraction(model, also_train=new_parts)
+    elif training.strategy == "bitfit":
         freeze.bitfit(model)
     elif training.strategy == "lora":
         given: dict[str, Any] = {
@@ -143,6 +151,7 @@ def make_optimizer(
         gradient_accumulation_steps=plan.accumulated,
         batches_per_epoch=plan.batches_per_epoch,
         rate_multipliers=multipliers,
+        ema_momentum=training.ema_momentum,
     )
 
 
@@ -175,6 +184,17 @@ def _one_copy(
     train: Split, data: DataSection, plan: Plan, tokenizer: Any, seed: int, static_shapes: bool, first_epoch: int
 ) -> tf.data.Dataset:
     assert train.labels is not None
+    if train.features is not None:
+        return batches.of_features(
+            train.features,
+            train.labels,
+            name=features.FEATURES,
+            batch_size=plan.batch_size,
+            seed=seed,
+            gradient_accumulation_steps=plan.accumulated,
+            row_weights=train.weights,
+            first_epoch=first_epoch,
+        )
     if data.batching == "bucketed":
         return batches.bucketed(
             train.encoded,
@@ -232,18 +252,26 @@ def train(
         RunError: the loss is no number any more; the weights of the last epoch before that stay in the folder.
         KeyboardInterrupt: with a message, after the weights of that moment were saved.
     """
+    if training.fgm_epsilon is not None:
+        adversarial.attack(model, training.fgm_epsilon)
     model.compile(optimizer=make_optimizer(training, plan, multipliers), loss=loss, jit_compile=xla)
 
     # Or the step is traced twice: TensorFlow traces anew a function that has made variables.
     model.optimizer.build(model.trainable_variables)
 
+    # Weights are scored and kept as the averages, where those are kept; training goes on with the weights themselves.
     def keep(name: str) -> None:
-        with folder.whole_folder(f"checkpoint/{name}") as target:
+        with folder.whole_folder(f"checkpoint/{name}") as target, averages.averaged(model):
             save.save(model, tokenizer, target)
+
+    def score_averaged() -> Mapping[str, float]:
+        assert score is not None
+        with averages.averaged(model):
+            return score()
 
     checkpoints = callbacks.Checkpoints(keep, *((best.monitor, best.mode) if best else ()))
     shared = [
-        callbacks.ValidationScores(score) if score else None,
+        callbacks.ValidationScores(score_averaged) if score else None,
         callbacks.LearningRateLog(),
         callbacks.StopOnNaN(),
         checkpoints,

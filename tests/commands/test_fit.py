@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import tfft
 from tests.commands.conftest import Job, rows_of, write_csv
 from tfft import fit, recipe
-from tfft.models import lora
+from tfft.models import headed, load, lora
 
 FILES = {"recipe.yaml", "metrics.json", "history.csv", "predictions.csv", "model", "logs"}
 
@@ -225,6 +226,10 @@ def test_test_rows_without_labels_are_not_scored(tmp_path: Path, job: Job) -> No
 
 # Each changes what is learned from the same rows with the same seed.
 TECHNIQUES = (
+    {"strategy": "feature_extraction"},
+    {"fgm_epsilon": 1.0},
+    {"fgm_epsilon": 0.1},
+    {"ema_momentum": 0.5},
     {"strategy": "bitfit"},
     {"strategy": "lora"},
     {"strategy": "lora", "lora_r": 2},
@@ -251,6 +256,51 @@ def test_every_technique_of_a_recipe_changes_what_is_learned(tmp_path: Path, job
         done = tfft.fit(job.arguments()[1], output_dir=tmp_path / f"{number}", training=changes, verbose=False)
         losses[str(changes)] = done.scores["eval"]["loss"]
     assert len(set(losses.values())) == len(losses), losses
+
+
+@pytest.mark.parametrize("head", ["cls", "mean"])
+def test_a_head_of_its_own_is_trained_on_outputs_computed_once(tmp_path: Path, job: Job, head: str) -> None:
+    """The encoder stays as it is; the model of the result takes text, and its folder can be trained on."""
+    changes: dict[str, Any] = {
+        "model": {"head": head, "head_hidden_size": 8},
+        "training": {"strategy": "feature_extraction", "learning_rate": 1e-2, "num_train_epochs": 4},
+        "verbose": False,
+    }
+    result = tfft.fit(job.arguments()[1], output_dir=tmp_path / "run", **changes)
+    written = [float(row["probability"]) for row in table(tmp_path / "run" / "predictions.csv")]
+    texts = [text for text, _ in rows_of(12, begin=100)]
+    np.testing.assert_allclose([one.probability for one in result.predict(texts)], written, atol=1e-5)
+    again = headed.load_headed(tmp_path / "run" / "model")
+    own, base = (one.bert.encoder.layer[0].bert_output.dense.kernel for one in (again, result.model))
+    np.testing.assert_array_equal(own, base)
+    # From the cache this time, and with the same scores.
+    repeated = tfft.fit(job.arguments()[1], output_dir=tmp_path / "again", **changes)
+    assert repeated.scores == result.scores
+    onward = tfft.fit(
+        job.arguments()[1],
+        output_dir=tmp_path / "onward",
+        model={"name_or_path": str(tmp_path / "run" / "model")},
+        training={"max_steps": 1, "learning_rate": 1e-9},
+        verbose=False,
+    )
+    assert onward.scores["eval"]["loss"] == pytest.approx(result.scores["eval"]["loss"], rel=1e-4)
+
+
+def test_averages_are_what_is_scored_and_kept(tmp_path: Path, job: Job) -> None:
+    """With momentum 0 they are the weights themselves; near 1 they hardly leave where training began."""
+    kept = {}
+    for momentum in (None, 0.0, 0.999999):
+        result = tfft.fit(
+            job.arguments()[1],
+            output_dir=tmp_path / str(momentum),
+            training={"max_steps": 4, "learning_rate": 1e-2, "ema_momentum": momentum},
+            verbose=False,
+        )
+        kept[momentum] = result.scores["eval"]["loss"]
+        saved = load.read_tensors([tmp_path / str(momentum) / "model" / "model.safetensors"])
+        np.testing.assert_array_equal(saved["classifier/kernel:0"], result.model.classifier.kernel)
+    assert kept[0.0] == pytest.approx(kept[None], rel=1e-6)
+    assert kept[0.999999] != pytest.approx(kept[None], rel=1e-4)
 
 
 def test_adapters_are_kept_apart_and_merged_and_the_run_can_be_replaced(tmp_path: Path, job: Job) -> None:

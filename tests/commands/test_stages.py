@@ -15,7 +15,7 @@ from tfft import optimizers, plan, recipe
 from tfft.backend import keras, tf
 from tfft.errors import ModelError, RecipeError
 from tfft.models import freeze
-from tfft.models.parts import part_of
+from tfft.models.parts import part_of, path_of
 from tfft.recipe import StageSection, TrainingSection
 
 
@@ -224,10 +224,10 @@ def test_what_is_frozen_does_not_move(tmp_path: Path, job: Job) -> None:
         result = tfft.fit(
             job.arguments()[1],
             output_dir=tmp_path / str(len(given)),
-            training={"strategy": "gradual_unfreezing", "stages": list(given)},
+            training={"strategy": "gradual_unfreezing", "stages": list(given), "num_train_epochs": float(len(given))},
             verbose=False,
         )
-        return {weight.name: weight.numpy() for weight in result.model.weights}
+        return {path_of(weight.name): weight.numpy() for weight in result.model.weights}
 
     head = {"unfreeze": ["head"], "learning_rate": 1e-2}
     one = weights(head, {"unfreeze": ["pooler"], "learning_rate": 1e-2})

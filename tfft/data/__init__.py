@@ -42,6 +42,7 @@ class Split:
         encoded: the rows' token ids.
         labels: see `labels.encode_labels`, (rows,) int32 class ids where a row has one; None where the split has none.
         weights: (rows,) float32, what each row counts in the training loss; None where all count 1.
+        features: (rows, 1, hidden) float32, a frozen encoder's outputs, to be taken in place of tokens.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Split:
     encoded: Encoded
     labels: np.ndarray | None
     weights: np.ndarray | None = None
+    features: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

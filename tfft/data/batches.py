@@ -8,7 +8,7 @@ part once training has begun. `of_documents` does the same for texts that are cu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
 class _Rows:
     """Encoded rows as tensors, and the one operation on them: padded batches of chosen rows."""
 
-    def __init__(self, encoded: Encoded, tokenizer: Any, labels: np.ndarray | None) -> None:
+    def __init__(self, encoded: Encoded, tokenizer: Any) -> None:
         input_names = tokenizer.model_input_names
         self.starts = tf.constant(encoded.offsets[:-1])
         self.lengths = tf.constant(encoded.lengths)
@@ -91,7 +91,6 @@ class _Rows:
         if "token_type_ids" in input_names and encoded.token_type_ids is not None:
             self.columns["token_type_ids"] = tf.constant(encoded.token_type_ids)
         self.needs_mask = "attention_mask" in input_names
-        self.labels = None if labels is None else tf.constant(labels)
 
     def batch(self, rows: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
         """The inputs of `rows` (batch,), each (batch, width) int32."""
@@ -166,56 +165,59 @@ def bucketed(
     Returns:
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch, …) labels, (batch,) float32 weights).
     """
-    rows = _Rows(encoded, tokenizer, labels)
+    rows = _Rows(encoded, tokenizer)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
-    row_widths = tf.constant(width_of_row)
-    counted = None if row_weights is None else tf.constant(row_weights)
-
-    def fill(chosen: tf.Tensor, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-        real = tf.shape(chosen)[0]
-        width = tf.reduce_max(tf.gather(row_widths, chosen))
-        weights = tf.fill([real], weight)
-        if counted is not None:
-            weights *= tf.gather(counted, chosen)
-        if static_shapes:
-            weights = tf.pad(weights * tf.cast(batch_size / real, tf.float32), [[0, batch_size - real]])
-            weights.set_shape([batch_size])
-            chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
-        return rows.batch(chosen, width), tf.gather(rows.labels, chosen), weights
-
-    drawn = _drawn(width_of_row, batch_size, seed, gradient_accumulation_steps, first_epoch)
-    return without_autotune(drawn.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
+    return _endless(
+        rows.batch,
+        width_of_row,
+        labels,
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=static_shapes,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        row_weights=row_weights,
+        first_epoch=first_epoch,
+    )
 
 
-def _drawn(
-    sizes: np.ndarray, batch_size: int, seed: int, gradient_accumulation_steps: int, first_epoch: int
+def of_features(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    name: str,
+    batch_size: int,
+    seed: int,
+    gradient_accumulation_steps: int = 1,
+    row_weights: np.ndarray | None = None,
+    first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Which rows are in each batch, (batch,), and what the batch weighs, epoch by epoch without end; see `bucketed`.
+    """As `bucketed`, of an encoder's outputs in place of tokens.
 
     Args:
-        sizes: (rows,) integer; rows of the same size are batched together.
+        features: (rows, places, hidden) float32.
+        name: of the model's input that takes them.
+
+    Returns:
+        A dataset of ({name: (batch, places, hidden) float32}, (batch, …) labels, (batch,) float32 weights).
     """
-    count = len(sizes)
-    steps = batches_per_epoch(count, batch_size)
-    row_sizes = tf.constant(sizes)
+    held = tf.constant(features)
+    return _endless(
+        lambda chosen, _: {name: tf.gather(held, chosen)},
+        np.ones(len(features), np.int32),
+        labels,
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=False,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        row_weights=row_weights,
+        first_epoch=first_epoch,
+    )
 
-    def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
-        by_size = tf.argsort(tf.gather(row_sizes, shuffled), stable=True)
-        # The second key differs from the first in its sign, so the two draws are independent.
-        batches = tf.random.experimental.stateless_shuffle(tf.range(steps), seed=-key - 1)
-        return tf.gather(shuffled, by_size), batches
 
-    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        order, batches = epoch_order(epoch)
-        rows = tf.minimum(batch_size, count - batches * batch_size)
-        weights = window_weights(rows, gradient_accumulation_steps)
-        return tf.data.Dataset.from_tensor_slices((batches, weights)).map(
-            lambda batch, weight: (order[batch * batch_size : (batch + 1) * batch_size], weight)
-        )
-
-    return tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
+def features_for_prediction(features: np.ndarray, *, name: str, batch_size: int) -> tuple[tf.data.Dataset, np.ndarray]:
+    """As `for_prediction`, of an encoder's outputs in place of tokens."""
+    dataset = tf.data.Dataset.from_tensor_slices({name: features}).batch(batch_size).prefetch(PREFETCH_BATCHES)
+    return without_autotune(dataset), np.arange(len(features))
 
 
 def of_documents(
@@ -250,23 +252,28 @@ def of_documents(
         windows, and its label as the bits of float32, or several.
     """
     assert encoded.window_starts is not None, "rows that are no windows are for `bucketed`"
-    windows = _Rows(encoded, tokenizer, None)
+    windows = _Rows(encoded, tokenizer)
     width_of_window = np.asarray(widths, np.int64)[np.searchsorted(widths, encoded.lengths)]
     width_of_text = np.maximum.reduceat(width_of_window, encoded.window_starts[:-1])
     counts = np.diff(encoded.window_starts)
     starts, text_widths = tf.constant(encoded.window_starts), tf.constant(width_of_text)
-    targets = tf.constant(_with_counts(labels, counts))
-    counted = tf.ones([encoded.texts]) if row_weights is None else tf.constant(row_weights)
 
-    def fill(chosen: tf.Tensor, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+    def inputs_of(chosen: tf.Tensor, _: tf.Tensor) -> dict[str, tf.Tensor]:
         of_chosen = tf.ragged.range(tf.gather(starts, chosen), tf.gather(starts, chosen + 1)).values
-        width = tf.reduce_max(tf.gather(text_widths, chosen))
-        return windows.batch(of_chosen, width), tf.gather(targets, chosen), tf.gather(counted, chosen) * weight
+        return windows.batch(of_chosen, tf.reduce_max(tf.gather(text_widths, chosen)))
 
-    # Widths stay below the last one, so the number of windows goes first.
-    sizes = counts * (widths[-1] + 1) + width_of_text
-    drawn = _drawn(sizes, batch_size, seed, gradient_accumulation_steps, first_epoch)
-    return without_autotune(drawn.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
+    return _endless(
+        inputs_of,
+        # No width reaches the factor, so the number of windows goes first.
+        counts * (widths[-1] + 1) + width_of_text,
+        _with_counts(labels, counts),
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=False,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        row_weights=row_weights,
+        first_epoch=first_epoch,
+    )
 
 
 def _with_counts(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -282,6 +289,60 @@ def most_windows(window_starts: np.ndarray, batch_size: int) -> int:
     """Windows of the largest batch that `of_documents` makes of these texts, the same in every epoch."""
     counts = np.sort(np.diff(window_starts))
     return int(np.add.reduceat(counts, np.arange(0, len(counts), batch_size)).max())
+
+
+def _endless(
+    inputs_of: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    width_of_row: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    static_shapes: bool,
+    gradient_accumulation_steps: int,
+    row_weights: np.ndarray | None,
+    first_epoch: int,
+) -> tf.data.Dataset:
+    """The stream that `bucketed` describes, of whatever `inputs_of` gives for rows (batch,) and their largest width.
+
+    Args:
+        width_of_row: (rows,) integer; rows of the same width are put together.
+    """
+    count = len(width_of_row)
+    steps = batches_per_epoch(count, batch_size)
+    row_widths, row_labels = tf.constant(width_of_row), tf.constant(labels)
+    counted = None if row_weights is None else tf.constant(row_weights)
+
+    def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
+        by_width = tf.argsort(tf.gather(row_widths, shuffled), stable=True)
+        # The second key differs from the first in its sign, so the two draws are independent.
+        batches = tf.random.experimental.stateless_shuffle(tf.range(steps), seed=-key - 1)
+        return tf.gather(shuffled, by_width), batches
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        order, batches = epoch_order(epoch)
+        sizes = tf.minimum(batch_size, count - batches * batch_size)
+        weights = window_weights(sizes, gradient_accumulation_steps)
+        return tf.data.Dataset.from_tensor_slices((batches, weights)).map(
+            lambda batch, weight: (order[batch * batch_size : (batch + 1) * batch_size], weight)
+        )
+
+    def fill(chosen: tf.Tensor, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        real = tf.shape(chosen)[0]
+        width = tf.reduce_max(tf.gather(row_widths, chosen))
+        weights = tf.fill([real], weight)
+        if counted is not None:
+            weights *= tf.gather(counted, chosen)
+        if static_shapes:
+            weights = tf.pad(weights * tf.cast(batch_size / real, tf.float32), [[0, batch_size - real]])
+            weights.set_shape([batch_size])
+            chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
+        return inputs_of(chosen, width), tf.gather(row_labels, chosen), weights
+
+    dataset = tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
+    return without_autotune(dataset.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
 
 
 def padded(
@@ -387,7 +448,7 @@ def for_prediction(
     Returns:
         The dataset of inputs, and `order` (rows,): row i of the output belongs to row `order[i]` of `encoded`.
     """
-    rows = _Rows(encoded, tokenizer, None)
+    rows = _Rows(encoded, tokenizer)
     lengths = encoded.lengths
     order = np.argsort(lengths, kind="stable")
     starts = np.arange(0, len(order), batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
@@ -86,3 +86,26 @@ def bitfit(model: keras.Model) -> None:
         ModelError: the model is of a family whose parts are not known.
     """
     train_only(model, is_bias_or_head)
+
+
+def feature_extraction(model: keras.Model, also_train: Container[str] = ()) -> None:
+    """Freezes the encoder, pooler included, and trains the head on what it gives (Devlin et al. 2019, section 5.3).
+
+    Args:
+        model: built; which of its weights are trained is changed.
+        also_train: parts, as `part_of` names them, that are trained with the head: a pooler that the checkpoint lacks
+            holds random numbers, and a head could only learn around them. See `without_pretraining`.
+
+    Raises:
+        ModelError: the model is of a family whose parts are not known.
+    """
+    train_only(model, lambda name: (part := part_of(name)) == HEAD or part in also_train)
+
+
+def without_pretraining(new: Iterable[str]) -> frozenset[str]:
+    """The parts, besides the head, that are new: the pooler or none, since a checkpoint may lack nothing else.
+
+    Args:
+        new: names of weights that the checkpoint did not have, from `load.Loaded`.
+    """
+    return frozenset({POOLER} if any(POOLER in name.split(".") for name in new) else ())

@@ -73,21 +73,39 @@ def load_classifier(
         ModelError: the architecture has no such TensorFlow model, or the checkpoint lacks weights of the encoder, or
             their shapes differ.
     """
-    config = checkpoint.config
+    name_labels(checkpoint.config, label_names, problem_type)
+    model = _build(checkpoint.config, auto_class, checkpoint.name)
+    return load_weights(model, checkpoint)
+
+
+def name_labels(config: Any, label_names: Sequence[str], problem_type: str = SINGLE_LABEL) -> None:
+    """Puts the classes, in id order, and what labels are into a model's configuration."""
     config.num_labels = len(label_names)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
     config.problem_type = problem_type
     config.use_cache = False
-    model = _build(config, auto_class, checkpoint.name)
+
+
+def load_weights(model: keras.Model, checkpoint: Checkpoint) -> Loaded:
+    """Puts the checkpoint's weights into a built `model` whose base is the checkpoint's architecture.
+
+    Raises:
+        ModelError: the checkpoint lacks weights of the encoder, or their shapes differ.
+    """
     if checkpoint.is_keras_h5 or _written_by_tensorflow(checkpoint.weights[0]):
         new, unused = _load_tensorflow(model, checkpoint)
     else:
         new, unused = _load_pytorch(model, checkpoint)
     _check_encoder(model, new, checkpoint.name)
-    if config.model_type in PLAIN_PYTHON:
-        model.call = tf.autograph.experimental.do_not_convert(model.call)
+    skip_autograph(model)
     return Loaded(model, tuple(new), tuple(unused))
+
+
+def skip_autograph(model: keras.Model) -> None:
+    """Turns AutoGraph off for a model of `PLAIN_PYTHON`."""
+    if model.config.model_type in PLAIN_PYTHON:
+        model.call = tf.autograph.experimental.do_not_convert(model.call)
 
 
 def _build(config: Any, auto_class: str, name: str) -> keras.Model:

@@ -50,6 +50,7 @@ def make(
     gradient_accumulation_steps: int = 1,
     batches_per_epoch: int | None = None,
     rate_multipliers: Mapping[str, float] | None = None,
+    ema_momentum: float | None = None,
 ) -> keras.optimizers.Optimizer:
     """A Keras optimizer for fine-tuning.
 
@@ -62,6 +63,13 @@ def make(
         gradient_accumulation_steps, batches_per_epoch: see `Accumulates`.
         rate_multipliers: name of a variable to what its learning rate is multiplied by; of all variables, or None. See
             `multipliers_by_depth` and `multipliers_by_pattern`.
+        ema_momentum: the optimizer also keeps an exponential moving average of every weight, one more copy of them:
+            after each step it is ema_momentum * average + (1 - ema_momentum) * weight, about the mean of the last
+            1 / (1 - ema_momentum) steps. From 0 to 1; None keeps none. At the end of `fit` Keras puts the averages
+            into the model; before that, `models.averages` does.
+
+    Raises:
+        ValueError: gradient_accumulation_steps is below 1, or ema_momentum is not from 0 to 1.
     """
     shared = {
         "learning_rate": learning_rate,
@@ -74,6 +82,8 @@ def make(
         "batches_per_epoch": batches_per_epoch,
         "rate_multipliers": rate_multipliers,
     }
+    if ema_momentum is not None:
+        shared |= {"use_ema": True, "ema_momentum": ema_momentum}
     if kind == "adam":
         return Adam(**shared)
     optimizer = AdamW(weight_decay=weight_decay, **shared)

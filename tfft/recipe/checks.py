@@ -54,6 +54,27 @@ def _check_lora(values: Values) -> _Found:
             yield _got(values, f"training.{name}", f"null, since training.strategy is {strategy}: it is for lora only")
 
 
+def _check_head(values: Values) -> _Found:
+    for name in ("head_hidden_size", "head_dropout"):
+        if values["model.head"] == "default" and values[f"model.{name}"] is not None:
+            yield _got(values, f"model.{name}", "null, since model.head is default: it is for cls and mean only")
+
+
+def _check_strategy(values: Values) -> _Found:
+    strategy = values["training.strategy"]
+    for name, strategies, why in (
+        (
+            "fgm_epsilon",
+            ("feature_extraction",),
+            "the encoder's outputs are computed once, from embeddings as they are",
+        ),
+        ("layerwise_lr_decay", ("feature_extraction",), "nothing below the head is trained"),
+        ("ema_momentum", ("gradual_unfreezing",), "the average would lag behind from stage to stage"),
+    ):
+        if strategy in strategies and values[f"training.{name}"] is not None:
+            yield _got(values, f"training.{name}", f"null, since training.strategy is {strategy}: {why}")
+
+
 def _check_stages(values: Values) -> _Found:
     stages, strategy = values["training.stages"], values["training.strategy"]
     if strategy != "gradual_unfreezing":
@@ -244,6 +265,8 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_schedule,
     _check_rates,
     _check_lora,
+    _check_head,
+    _check_strategy,
     _check_stages,
     _check_problem,
     _check_loss,

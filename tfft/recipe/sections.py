@@ -85,6 +85,14 @@ class ModelSection(Section):
         description="Hub id, folder, or package:NAME/INNER (a folder inside an installed package) of the checkpoint."
     )
     revision: _Text | None = Field(default=None, description="Branch, tag or commit of the checkpoint on the hub.")
+    head: Literal["default", "cls", "mean"] = Field(
+        default="default",
+        description="The architecture's own head; or a dense layer on the first token's state, or on all tokens' mean.",
+    )
+    head_hidden_size: _Count | None = Field(default=None, description="Width of that dense layer; null is 256.")
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Share of its outputs that are dropped while training; null is 0.3."
+    )
 
 
 class DataSection(Section):
@@ -172,10 +180,10 @@ class StageSection(Section):
 class TrainingSection(Section):
     """How the model is trained, scored and chosen."""
 
-    strategy: Literal["full", "gradual_unfreezing", "bitfit", "lora"] = Field(
+    strategy: Literal["full", "feature_extraction", "gradual_unfreezing", "bitfit", "lora"] = Field(
         default="full",
-        description="Train all weights; or in stages from the head down; or biases and the head (BitFit); or low-rank "
-        "adapters and the head (LoRA).",
+        description="Train all weights; or the head alone, on the encoder's outputs computed once; or in stages from "
+        "the head down; or biases and the head (BitFit); or low-rank adapters and the head (LoRA).",
     )
     stages: Annotated[tuple[StageSection, ...], Field(min_length=1), _Texts] | None = Field(
         default=None, description="The stages of gradual unfreezing, in their order."
@@ -247,6 +255,12 @@ class TrainingSection(Section):
     )
     r_drop_alpha: float = Field(
         default=0.0, ge=0, description="R-Drop: what the divergence of two passes under dropout counts; 0 is one pass."
+    )
+    fgm_epsilon: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Adversarial training (FGM): how far each row's embeddings are moved, as an L2 norm."
+    )
+    ema_momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Score and keep the weights' moving average over the steps, of this momentum (0.999)."
     )
     class_weight: Annotated[dict[str, float] | str | None, PlainValidator(_class_weight), _CLASS_WEIGHT_SCHEMA] = Field(
         default=None, description="What the rows of each class count: balanced, or a table of label names."
