@@ -30,7 +30,8 @@ class Scorer:
         tunes: whether this is the split on which thresholds are settled.
 
     Attributes:
-        logits: (rows, outputs) float32 of the last call, rows in the split's order; None before it.
+        logits: (rows, outputs) float32 of the last call, rows in the split's order; (tokens, outputs) where words have
+            tags; None before it.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Scorer:
         tunes: bool = False,
     ) -> None:
         assert split.labels is not None, f"{split.name} has no labels to score against"
-        self.model, self.problem, self.labels, self.names = model, problem, split.labels, tuple(names)
+        self.model, self.problem, self.split, self.names = model, problem, split, tuple(names)
         self.tunes = tunes
         self.logits: np.ndarray | None = None
         if split.features is not None:
@@ -65,10 +66,15 @@ class Scorer:
 
     def __call__(self) -> dict[str, float]:
         """`loss`, every metric's scores, and what was settled here, for the model's present weights."""
-        self.logits = heads.logits_of(self.model, self._dataset, self._order)
-        loss = self.problem.mean_loss(self.logits, self.labels)
-        settled = self.problem.tune(self.logits, self.labels) if self.tunes else {}
-        return {"loss": loss, **metrics.compute(self.names, self.problem.decide(self.logits), self.labels), **settled}
+        labels = self.split.labels
+        if self.split.words is None:
+            self.logits = heads.logits_of(self.model, self._dataset, self._order)
+        else:
+            self.logits = heads.token_logits_of(self.model, self._dataset, self._order, self.split.encoded.offsets)
+        assert labels is not None
+        loss = self.problem.mean_loss(self.logits, labels)
+        settled = self.problem.tune(self.logits, labels) if self.tunes else {}
+        return {"loss": loss, **metrics.compute(self.names, *self.problem.compared(self.logits, self.split)), **settled}
 
 
 def score_names(names: Sequence[str], problem: Problem) -> tuple[str, ...]:
