@@ -296,6 +296,8 @@ def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: in
             cache_folder(),
             advance=lambda done: bar.advance(task, done),
             problem_type=problem_type,
+            label_all_tokens=recipe.data.label_all_tokens,
+            strict=recipe.data.strict,
         )
     plan.show_data(voice, prepared)
     return prepared

@@ -280,7 +280,7 @@ class Regression(_OfRows):
 
 
 class WordTag(NamedTuple):
-    """A word, its likeliest tag, and that tag's probability; a word that was cut off has the tag O and no probability."""
+    """A word, its likeliest tag, and that tag's probability; for a word that was cut off, the tag O and None."""
 
     word: str
     tag: str
@@ -305,11 +305,11 @@ class Tokens:
 
     def balanced_weights(self, labels: np.ndarray) -> list[float]:
         """Every tag counts the same in sum."""
-        return heads.balanced_weights(labels[labels != heads.IGNORED_LABEL], len(self.names))
+        return heads.balanced_weights(labels[labels != words.IGNORED_LABEL], len(self.names))
 
     def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Cross-entropy, the mean over all pieces that count."""
-        counts = labels != heads.IGNORED_LABEL
+        counts = labels != words.IGNORED_LABEL
         return heads.mean_cross_entropy(logits[counts], labels[counts])
 
     def tune(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -347,7 +347,7 @@ class Tokens:
         raise TypeError("tags are of words; use tags(logits, encoded, sentences)")
 
     def table(self, logits: np.ndarray, split: Split) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-        """A row for each word: its sentence's number in its source, its own, the word, its tag and the predicted one."""
+        """A row for each word: its sentence's number in its source, its own, the word, its tag, what is predicted."""
         assert split.words is not None and split.rows.words is not None
         decided = self.tags(logits, split.words, split.rows.words)
         rows = (
@@ -361,7 +361,12 @@ class Tokens:
         """Nothing to write."""
 
 
-_KINDS = {tasks.SINGLE_LABEL: SingleLabel, tasks.MULTI_LABEL: MultiLabel, tasks.REGRESSION: Regression, tasks.TOKENS: Tokens}
+_KINDS = {
+    tasks.SINGLE_LABEL: SingleLabel,
+    tasks.MULTI_LABEL: MultiLabel,
+    tasks.REGRESSION: Regression,
+    tasks.TOKENS: Tokens,
+}
 
 
 def make(label_map: LabelMap) -> Problem:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from tfft import locations
 ROWS_AT_ONCE = 4000
 # Part of every cache key: raise it when the layout of what is cached, or how it is computed, changes.
 CACHE_FORMAT = 1
+# What a cached file must hold; token types only where the tokenizer makes some.
+ARRAYS = ("input_ids", "offsets", "lost_tokens")
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,9 @@ def encode(
     """
     path = cache / f"{fingerprint(texts, tokenizer, max_length)}.safetensors" if cache is not None else None
     rows = len(texts[0])
-    if path is not None and (found := _read(path, rows)) is not None:
+    if path is not None and (found := read_cached(path, rows, ARRAYS)) is not None:
         advance(rows)
-        return found
+        return from_arrays(found)
 
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
@@ -139,9 +141,9 @@ def encode(
     for start in range(0, rows, ROWS_AT_ONCE):
         part = [column[start : start + ROWS_AT_ONCE] for column in texts]
         encoded, cut = _tokenize(part, tokenizer, max_length)
-        ids.append(_flat(encoded["input_ids"]))
+        ids.append(flat(encoded["input_ids"]))
         if "token_type_ids" in encoded:
-            types.append(_flat(encoded["token_type_ids"]))
+            types.append(flat(encoded["token_type_ids"]))
         lengths.extend(len(row) for row in encoded["input_ids"])
         lost.extend(cut)
         advance(len(cut))
@@ -152,20 +154,34 @@ def encode(
         lost_tokens=np.asarray(lost, np.int32),
     )
     if path is not None:
-        from safetensors import SafetensorError
-
-        # The writer of safetensors turns the system's errors, such as a full disk, into its own.
-        with contextlib.suppress(OSError, SafetensorError):
-            _write(path, result)
+        write_cached(path, to_arrays(result))
     return result
 
 
-def _flat(rows: list[list[int]]) -> np.ndarray:
+def flat(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """(tokens,) int32, all rows end to end."""
     return np.fromiter((token for row in rows for token in row), np.int32, count=sum(map(len, rows)))
 
 
-def _read(path: Path, rows: int) -> Encoded | None:
-    """What is cached at `path`, or None where there is nothing whole for this number of rows."""
+def to_arrays(encoded: Encoded) -> dict[str, np.ndarray]:
+    """The arrays of an `Encoded`, by name, to be cached; `from_arrays` undoes it."""
+    arrays = {name: getattr(encoded, name) for name in (*ARRAYS, "token_type_ids")}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Encoded:
+    """What was cached as these arrays; others among them are passed over."""
+    return Encoded(
+        arrays["input_ids"], arrays.get("token_type_ids"), arrays["offsets"], arrays["lost_tokens"], from_cache=True
+    )
+
+
+def read_cached(path: Path, rows: int, names: Iterable[str]) -> dict[str, np.ndarray] | None:
+    """The arrays cached at `path`, or None where there is nothing whole for this number of rows.
+
+    Args:
+        names: arrays that must be there.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -173,26 +189,27 @@ def _read(path: Path, rows: int) -> Encoded | None:
         arrays = load_file(path)
     except (OSError, SafetensorError):
         return None
-    if not {"input_ids", "offsets", "lost_tokens"} <= set(arrays):
+    if not set(names) <= set(arrays):
         return None
     if len(arrays["offsets"]) != rows + 1 or arrays["offsets"][-1] != len(arrays["input_ids"]):
         return None
-    return Encoded(
-        arrays["input_ids"], arrays.get("token_type_ids"), arrays["offsets"], arrays["lost_tokens"], from_cache=True
-    )
+    return arrays
 
 
-def _write(path: Path, encoded: Encoded) -> None:
+def write_cached(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Caches arrays at `path`, whole or not at all; a disk that refuses is passed over."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    arrays = {name: getattr(encoded, name) for name in ("input_ids", "token_type_ids", "offsets", "lost_tokens")}
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        save_file({name: array for name, array in arrays.items() if array is not None}, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # The writer of safetensors turns the system's errors, such as a full disk, into its own.
+    with contextlib.suppress(OSError, SafetensorError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(dict(arrays), partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:

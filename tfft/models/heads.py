@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from tfft.backend import keras, tf
+from tfft.data.words import IGNORED_LABEL
 
 _LEAST_DOUBT = 1e-7
-# The label of a token that no loss counts, as Transformers has it.
-IGNORED_LABEL = -100
 
 
 class CrossEntropyFromLogits(keras.losses.Loss):
