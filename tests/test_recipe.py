@@ -104,6 +104,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.ema_momentum",
         "expected null, since training.strategy is gradual_unfreezing",
     ),
+    "a head of texts for words": (
+        ("task=token-classification", "model.head=mean"),
+        ("task=token-classification",),
+        "model.head",
+        "got 'mean'; expected default, since task is token-classification",
+    ),
     "stages of nothing": (
         ("training.strategy=gradual_unfreezing",),
         ("training.strategy=gradual_unfreezing", "training.stages=[{unfreeze: head}, {unfreeze: all}]"),
@@ -357,7 +363,7 @@ def _values(overrides: tuple[str, ...]) -> dict[str, Any]:
         ("training.class_weight={good: heavy}", "got {good: 'heavy'}; expected balanced or a table"),
         ("training.class_weight={}", "got {}; expected balanced or a table"),
         ("training=3", "got 3; expected a section: keys and values"),
-        ("task=regression", "got 'regression'; expected text-classification"),
+        ("task=regression", "got 'regression'; expected one of text-classification, token-classification"),
     ],
 )
 def test_a_wrong_value_says_what_is_expected(override: str, words: str) -> None:

@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,8 @@ from tfft import command
 from tfft.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tfft.console import Voice
-    from tfft.data import Given, Prepared, Split
+    from tfft.data import Encoded, Given, Prepared, Split
     from tfft.hardware import Device, Precision
     from tfft.models.checkpoint import Checkpoint
     from tfft.models.load import Loaded
@@ -66,26 +64,38 @@ class FitResult:
         """The classes in id order."""
         return self.problem.names
 
-    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Any]:
+    def predict(self, texts: Sequence[str] | Sequence[Sequence[str]]) -> list[Any]:
         """An answer for each text, or for each pair of texts where the model was trained on pairs.
 
         Returns:
             For each, `problems.Prediction` (label, probability); `problems.Labels` (labels, probabilities) where a text
-            has any number of classes; a number for regression.
+            has any number of classes; a number for regression. Where words have tags, `texts` are sentences, each a
+            list of words, and each answer is a list of `problems.WordTag` (word, tag, probability).
         """
-        from tfft.data import batches
         from tfft.data.encode import encode
+        from tfft.data.words import encode_words
         from tfft.models import heads
+        from tfft.problems import Tokens
 
         if not texts:
             return []
+        if isinstance(self.problem, Tokens):
+            sentences = [text.split() if isinstance(text, str) else list(text) for text in texts]
+            encoded_words = encode_words(sentences, self.tokenizer, self.max_length)
+            dataset, order = self._batches(encoded_words.encoded)
+            logits = heads.token_logits_of(self.model, dataset, order, encoded_words.encoded.offsets)
+            return self.problem.tags(logits, encoded_words, sentences)
         rows = [(text,) if isinstance(text, str) else text for text in texts]
         columns = [list(column) for column in zip(*rows, strict=True)]
         encoded = encode(columns, self.tokenizer, self.max_length)
-        dataset, order = batches.for_prediction(
+        return self.problem.answers(heads.logits_of(self.model, *self._batches(encoded)))
+
+    def _batches(self, encoded: Encoded) -> Any:
+        from tfft.data import batches
+
+        return batches.for_prediction(
             encoded, batch_size=PREDICT_BATCH_SIZE, tokenizer=self.tokenizer, max_length=self.max_length
         )
-        return self.problem.answers(heads.logits_of(self.model, dataset, order))
 
 
 # --- The two doors ----------------------------------------------------------------------------------------------------
@@ -286,6 +296,8 @@ def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: in
             cache_folder(),
             advance=lambda done: bar.advance(task, done),
             problem_type=problem_type,
+            label_all_tokens=recipe.data.label_all_tokens,
+            strict=recipe.data.strict,
         )
     plan.show_data(voice, prepared)
     return prepared
@@ -407,24 +419,11 @@ def _save(
         save.save(model, tokenizer, target)
     folder.write_table("history.csv", trained.history)
     if prepared.validation is not None and "eval" in scorers:
-        columns, rows = _predictions(prepared.validation, problem, scorers["eval"].logits)
+        logits = scorers["eval"].logits
+        assert logits is not None
+        columns, rows = problem.table(logits, prepared.validation)
         folder.write_csv("predictions.csv", columns, rows)
     shutil.rmtree(folder / "checkpoint")
-
-
-def _predictions(
-    split: Split, problem: Problem, logits: np.ndarray | None
-) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    """The columns of `predictions.csv`, and its rows: each row's number in its source, texts, label, prediction."""
-    assert logits is not None and split.labels is not None
-    texts = ["text", "text_pair"][: len(split.rows.texts)]
-    rows = (
-        (number, *text, *cells)
-        for number, text, cells in zip(
-            split.rows.numbers, zip(*split.rows.texts, strict=True), problem.cells(logits, split.labels), strict=True
-        )
-    )
-    return ["row", *texts, *problem.columns()], rows
 
 
 def _report(

@@ -12,6 +12,7 @@ import numpy as np
 from tfft import hardware, tasks
 from tfft.console import Voice
 from tfft.data import Prepared, batches
+from tfft.data.words import IGNORED_LABEL
 from tfft.hardware import Device, Precision
 from tfft.models.load import Loaded, parameter_counts
 from tfft.optimizers import batches_of_steps, steps_per_epoch, warmup_steps_from
@@ -228,7 +229,12 @@ def _cut_rows(prepared: Prepared) -> str:
 
 
 def _show_balance(voice: Voice, prepared: Prepared) -> None:
-    labelled = [(split.name, split.labels) for split in prepared.splits if split.labels is not None]
+    # Of tokens, those that count.
+    labelled = [
+        (split.name, split.labels if split.words is None else split.labels[split.labels != IGNORED_LABEL])
+        for split in prepared.splits
+        if split.labels is not None
+    ]
     if prepared.label_map.problem_type == tasks.REGRESSION:
         _show_numbers(voice, prepared.label_map.names[0], labelled)
         return
@@ -239,7 +245,7 @@ def _show_balance(voice: Voice, prepared: Prepared) -> None:
     ).astype(int)
     rows = [len(labels) for _, labels in labelled]
     voice.table(
-        "Rows by class",
+        "Rows by class" if prepared.train.words is None else "Words by tag",
         ["class", *(name for name, _ in labelled)],
         [
             [

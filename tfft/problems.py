@@ -12,7 +12,8 @@ import numpy as np
 
 from tfft import tasks
 from tfft.backend import keras
-from tfft.data import LabelMap
+from tfft.data import LabelMap, Split, words
+from tfft.data.words import EncodedWords
 from tfft.models import heads
 
 
@@ -51,28 +52,54 @@ class Problem(Protocol):
         """The plain loss over all rows: logits (rows, outputs) and labels as `data.labels.encode_labels` gives them."""
 
     def tune(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Settles on the validation rows what `decide` needs; returns what was settled, by name."""
+        """Settles on the validation rows what decisions need; returns what was settled, by name."""
 
-    def decide(self, logits: np.ndarray) -> np.ndarray:
-        """What metrics compare with the labels: of the same shape as those."""
+    def compared(self, logits: np.ndarray, split: Split) -> tuple[Any, Any]:
+        """What metrics compare: predictions and references."""
 
-    def every_label(self) -> np.ndarray:
-        """A few labels in which every class occurs, for trying whether a metric fits."""
+    def every_label(self) -> Any:
+        """References in which every class occurs, for trying whether a metric fits."""
 
     def answers(self, logits: np.ndarray) -> list[Any]:
         """What a user gets for each row."""
 
-    def columns(self) -> list[str]:
-        """The columns of a table of predictions, after those of the texts."""
-
-    def cells(self, logits: np.ndarray, labels: np.ndarray) -> Iterator[tuple[Any, ...]]:
-        """The cells of those columns, a tuple a row."""
+    def table(self, logits: np.ndarray, split: Split) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """A table of predictions: its columns, and its rows one after the other."""
 
     def note_in(self, config: Any) -> None:
         """Writes into a model's configuration what whoever loads it needs to decide as this does."""
 
 
-class SingleLabel:
+class _OfRows:
+    """What the problems share whose rows are texts."""
+
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """The decision for each row: of the same shape as the labels."""
+        raise NotImplementedError
+
+    def columns(self) -> list[str]:
+        """The columns of a table of predictions, after those of the texts."""
+        raise NotImplementedError
+
+    def cells(self, logits: np.ndarray, labels: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """The cells of those columns, a tuple a row."""
+        raise NotImplementedError
+
+    def compared(self, logits: np.ndarray, split: Split) -> tuple[Any, Any]:
+        """Decisions and labels."""
+        return self.decide(logits), split.labels
+
+    def table(self, logits: np.ndarray, split: Split) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """A row for each: its number in its source, its texts, and what is known and decided of it."""
+        assert split.labels is not None
+        texts = ["text", "text_pair"][: len(split.rows.texts)]
+        rows = zip(
+            split.rows.numbers, zip(*split.rows.texts, strict=True), self.cells(logits, split.labels), strict=True
+        )
+        return ["row", *texts, *self.columns()], ((number, *text, *cells) for number, text, cells in rows)
+
+
+class SingleLabel(_OfRows):
     """One class for each row; labels are (rows,) class ids."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -120,7 +147,7 @@ class SingleLabel:
         """Nothing to write."""
 
 
-class MultiLabel:
+class MultiLabel(_OfRows):
     """Any number of classes for each row; labels are (rows, classes), 0 or 1.
 
     Attributes:
@@ -205,7 +232,7 @@ def best_threshold(shares: np.ndarray, labels: np.ndarray) -> float:
     return round(float(ordered[best] + following[best]) / 2, 12)
 
 
-class Regression:
+class Regression(_OfRows):
     """A number for each row; labels are (rows,) float32, and the model has one output."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -252,7 +279,94 @@ class Regression:
         """Nothing to write."""
 
 
-_KINDS = {tasks.SINGLE_LABEL: SingleLabel, tasks.MULTI_LABEL: MultiLabel, tasks.REGRESSION: Regression}
+class WordTag(NamedTuple):
+    """A word, its likeliest tag, and that tag's probability; for a word that was cut off, the tag O and None."""
+
+    word: str
+    tag: str
+    probability: float | None
+
+
+class Tokens:
+    """A tag for each word; labels are (tokens,) class ids of the pieces, -100 where none counts.
+
+    Words that were cut off at `max_length`, or of which the tokenizer makes no piece, count as `O` in scores: an entity
+    in them is one that was not found.
+    """
+
+    OUTSIDE = "O"
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def loss(self, **settings: Any) -> keras.losses.Loss:
+        """Cross-entropy of the pieces that count."""
+        return heads.TokenCrossEntropyFromLogits(**settings)
+
+    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+        """Every tag counts the same in sum."""
+        return heads.balanced_weights(labels[labels != words.IGNORED_LABEL], len(self.names))
+
+    def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Cross-entropy, the mean over all pieces that count."""
+        counts = labels != words.IGNORED_LABEL
+        return heads.mean_cross_entropy(logits[counts], labels[counts])
+
+    def tune(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Nothing to settle."""
+        return {}
+
+    def compared(self, logits: np.ndarray, split: Split) -> tuple[Any, Any]:
+        """The tags of every word of every sentence, predicted and true."""
+        assert split.words is not None and split.rows.words is not None
+        decided = self.tags(logits, split.words, split.rows.words)
+        return [[one.tag for one in sentence] for sentence in decided], [list(tags) for tags in split.rows.labels or ()]
+
+    def tags(
+        self, logits: np.ndarray, encoded: EncodedWords, sentences: Sequence[Sequence[str]]
+    ) -> list[list[WordTag]]:
+        """A tag for each word of each sentence, from the logits (tokens, tags) of its first piece."""
+        by_word = words.by_word(encoded, logits, list(map(len, sentences)), np.nan)
+        found = []
+        for sentence, rows in zip(sentences, by_word, strict=True):
+            shares = heads.probabilities(rows)
+            found.append([self._tag(word, share) for word, share in zip(sentence, shares, strict=True)])
+        return found
+
+    def _tag(self, word: str, shares: np.ndarray) -> WordTag:
+        if np.isnan(shares).any():
+            return WordTag(word, self.OUTSIDE, None)
+        return WordTag(word, self.names[shares.argmax()], float(shares.max()))
+
+    def every_label(self) -> Any:
+        """One sentence that has every tag."""
+        return [list(self.names)]
+
+    def answers(self, logits: np.ndarray) -> list[Any]:
+        """Tags are of words: see `tags`."""
+        raise TypeError("tags are of words; use tags(logits, encoded, sentences)")
+
+    def table(self, logits: np.ndarray, split: Split) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """A row for each word: its sentence's number in its source, its own, the word, its tag, what is predicted."""
+        assert split.words is not None and split.rows.words is not None
+        decided = self.tags(logits, split.words, split.rows.words)
+        rows = (
+            (number, place + 1, one.word, tag, one.tag, "" if one.probability is None else f"{one.probability:.6f}")
+            for number, tags, sentence in zip(split.rows.numbers, split.rows.labels or (), decided, strict=True)
+            for place, (tag, one) in enumerate(zip(tags, sentence, strict=True))
+        )
+        return ["row", "word_number", "word", "label", "prediction", "probability"], rows
+
+    def note_in(self, config: Any) -> None:
+        """Nothing to write."""
+
+
+_KINDS = {
+    tasks.SINGLE_LABEL: SingleLabel,
+    tasks.MULTI_LABEL: MultiLabel,
+    tasks.REGRESSION: Regression,
+    tasks.TOKENS: Tokens,
+}
 
 
 def make(label_map: LabelMap) -> Problem:

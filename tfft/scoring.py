@@ -31,7 +31,8 @@ class Scorer:
         pooling: what makes a text's logits of its windows', where it has several; see `heads.pool_windows`.
 
     Attributes:
-        logits: (texts, outputs) float32 of the last call, texts in the split's order; None before it.
+        logits: (texts, outputs) float32 of the last call, texts in the split's order; (tokens, outputs) where words
+            have tags; None before it.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class Scorer:
         pooling: str = "mean",
     ) -> None:
         assert split.labels is not None, f"{split.name} has no labels to score against"
-        self.model, self.problem, self.labels, self.names = model, problem, split.labels, tuple(names)
-        self.tunes, self.pooling, self._window_starts = tunes, pooling, split.encoded.window_starts
+        self.model, self.problem, self.split, self.names = model, problem, split, tuple(names)
+        self.tunes, self.pooling = tunes, pooling
         self.logits: np.ndarray | None = None
         if split.features is not None:
             self._dataset, self._order = batches.features_for_prediction(
@@ -67,11 +68,16 @@ class Scorer:
 
     def __call__(self) -> dict[str, float]:
         """`loss`, every metric's scores, and what was settled here, for the model's present weights."""
-        of_rows = heads.logits_of(self.model, self._dataset, self._order)
-        self.logits = heads.pool_windows(of_rows, self._window_starts, self.pooling)
-        loss = self.problem.mean_loss(self.logits, self.labels)
-        settled = self.problem.tune(self.logits, self.labels) if self.tunes else {}
-        return {"loss": loss, **metrics.compute(self.names, self.problem.decide(self.logits), self.labels), **settled}
+        labels, encoded = self.split.labels, self.split.encoded
+        if self.split.words is None:
+            of_rows = heads.logits_of(self.model, self._dataset, self._order)
+            self.logits = heads.pool_windows(of_rows, encoded.window_starts, self.pooling)
+        else:
+            self.logits = heads.token_logits_of(self.model, self._dataset, self._order, encoded.offsets)
+        assert labels is not None
+        loss = self.problem.mean_loss(self.logits, labels)
+        settled = self.problem.tune(self.logits, labels) if self.tunes else {}
+        return {"loss": loss, **metrics.compute(self.names, *self.problem.compared(self.logits, self.split)), **settled}
 
 
 def score_names(names: Sequence[str], problem: Problem) -> tuple[str, ...]:

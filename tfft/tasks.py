@@ -13,10 +13,11 @@ from typing import Literal
 Direction = Literal["max", "min"]
 
 
-SINGLE_LABEL, MULTI_LABEL, REGRESSION = (
+SINGLE_LABEL, MULTI_LABEL, REGRESSION, TOKENS = (
     "single_label_classification",
     "multi_label_classification",
     "regression",
+    "token_classification",
 )
 
 
@@ -42,6 +43,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             "TFAutoModelForSequenceClassification",
             (SINGLE_LABEL, MULTI_LABEL, REGRESSION),
         ),
+        "token-classification": Task("token-classification", "TFAutoModelForTokenClassification", (TOKENS,)),
     }
 )
 
@@ -51,6 +53,7 @@ DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         SINGLE_LABEL: ("accuracy",),
         MULTI_LABEL: ("f1_micro", "f1_macro"),
         REGRESSION: ("mse", "pearsonr", "spearmanr"),
+        TOKENS: ("seqeval",),
     }
 )
 
@@ -83,6 +86,7 @@ METRIC_SCORES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "pearsonr": ("pearsonr",),
         "spearmanr": ("spearmanr",),
         "mse": ("mse",),
+        "seqeval": ("precision", "recall", "f1", "accuracy"),
         "glue/cola": ("matthews_correlation",),
         "glue/sst2": ("accuracy",),
         "glue/mrpc": ("accuracy", "f1"),
@@ -100,6 +104,8 @@ METRIC_SCORES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 # Packaged metrics that compare numbers: of class ids they would say nothing that means anything.
 NUMBER_METRICS = frozenset({"pearsonr", "spearmanr", "mse", "glue/stsb"})
+# Packaged metrics that compare tags of words.
+TAG_METRICS = frozenset({"seqeval"})
 # Packaged metrics that know rows with several labels.
 MULTI_LABEL_METRICS = frozenset({"accuracy", "f1_macro", "f1_micro"})
 
@@ -115,6 +121,8 @@ def fits(metric: str, problem: str) -> bool:
         return True
     if problem == MULTI_LABEL:
         return metric in MULTI_LABEL_METRICS
+    if TAG_METRICS & {metric} or problem == TOKENS:
+        return problem == TOKENS and metric in TAG_METRICS
     return (metric in NUMBER_METRICS) == (problem == REGRESSION)
 
 

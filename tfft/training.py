@@ -207,6 +207,7 @@ def _one_copy(
             gradient_accumulation_steps=plan.accumulated,
             row_weights=train.weights,
             first_epoch=first_epoch,
+            of_tokens=train.words is not None,
         )
     one_epoch = batches.padded(
         train.encoded,
@@ -217,6 +218,7 @@ def _one_copy(
         max_length=plan.widths[0] if plan.widths else None,
         gradient_accumulation_steps=plan.accumulated,
         row_weights=train.weights,
+        of_tokens=train.words is not None,
     )
     return batches.without_autotune(one_epoch.repeat())
 
@@ -348,6 +350,5 @@ def _interrupted(folder: RunDirectory, steps: int, plan: Plan) -> str:
     kept = folder / "checkpoint" / "last"
     return (
         f"interrupted after step {steps:,} of {plan.total_steps:,}; the weights of that moment are kept in {kept}. "
-        f'Look at it with TFAutoModelForSequenceClassification.from_pretrained("{kept}"), or go on from it with '
-        f"model.name_or_path={kept} output_dir=…"
+        f"Go on from it with model.name_or_path={kept} output_dir=…"
     )

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from tfft import hub, locations, tasks
-from tfft.data import checks, files, hub_sets, labels, memory
+from tfft.data import checks, conll, files, hub_sets, labels, memory, tags
 from tfft.data.encode import Encoded, encode
 from tfft.data.labels import LabelMap
-from tfft.data.rows import Rows, Splits, sample, split_stratified
+from tfft.data.rows import Rows, Splits, counted, sample, split_stratified
 from tfft.data.tables import Targets
+from tfft.data.words import EncodedWords, align_labels, encode_words
+from tfft.errors import DataError
 from tfft.recipe import DataSection
 
 __all__ = ["Encoded", "Given", "LabelMap", "Prepared", "Rows", "Split", "Splits", "encode_splits", "read"]
@@ -42,6 +44,7 @@ class Split:
         encoded: the rows' token ids.
         labels: see `labels.encode_labels`, (rows,) int32 class ids where a row has one; None where the split has none.
         weights: (rows,) float32, what each row counts in the training loss; None where all count 1.
+        words: where words have labels, which piece is of which; `labels` are then (tokens,), -100 where none counts.
         features: (rows, 1, hidden) float32, a frozen encoder's outputs, to be taken in place of tokens.
     """
 
@@ -51,6 +54,7 @@ class Split:
     labels: np.ndarray | None
     weights: np.ndarray | None = None
     features: np.ndarray | None = None
+    words: EncodedWords | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -136,8 +140,13 @@ def _read_files(section: DataSection, targets: Targets) -> Splits:
         path = getattr(section, name)
         if path is None:
             return None
+        resolved = locations.resolve(path, f"data.{name}")
+        if targets.problem_type == tasks.TOKENS and resolved.suffix.lower() in conll.ENDINGS:
+            rows, found = _conll_rows(resolved, section.encoding, f"data.{name}", needs_labels)
+            notes.extend(found)
+            return rows
         rows, found = files.read_file(
-            locations.resolve(path, f"data.{name}"),
+            resolved,
             text_columns=section.text_columns,
             label_column=section.label_column,
             encoding=section.encoding,
@@ -152,6 +161,19 @@ def _read_files(section: DataSection, targets: Targets) -> Splits:
     train = read_one("train_file", True)
     assert train is not None, "a validated recipe names data.train_file where it names no data set"
     return Splits(train, read_one("validation_file", True), read_one("test_file", False), tuple(notes))
+
+
+def _conll_rows(path: Path, encoding: str, key: str, needs_labels: bool) -> tuple[Rows, list[str]]:
+    sentences = conll.read_conll(path, encoding=encoding, key=key, needs_labels=needs_labels)
+    rows = Rows(
+        texts=([" ".join(words) for words in sentences.words],),
+        labels=None if sentences.tags is None else [tuple(tags) for tags in sentences.tags],
+        numbers=list(range(1, len(sentences.words) + 1)),
+        source=path.name,
+        lines=sentences.lines,
+        words=[tuple(words) for words in sentences.words],
+    )
+    return rows, sentences.notes
 
 
 def _read_given(section: DataSection, given: Given, targets: Targets) -> Splits:
@@ -190,6 +212,8 @@ def encode_splits(
     cache: Path | None = None,
     advance: Callable[[int], None] = lambda rows: None,
     problem_type: str = tasks.SINGLE_LABEL,
+    label_all_tokens: bool = False,
+    strict: bool = False,
 ) -> Prepared:
     """Settles the classes on the training split and turns every split into token ids and class ids.
 
@@ -199,27 +223,25 @@ def encode_splits(
         cache: a folder for token ids, see `encode.encode`.
         advance: called with the number of rows done, as they are done.
         problem_type: what the labels are.
+        label_all_tokens: give a word's tag to all its pieces, not to the first alone.
+        strict: make tags that break BIO an error, not a note.
 
     Raises:
-        DataError: there is one class only, or a label that the training split does not have.
+        DataError: there is one class only, or a label that the training split does not have; or, if `strict`, tags that
+            break BIO.
     """
+    tag_notes = [] if problem_type != tasks.TOKENS else _look_at_tags(splits, strict)
     label_map = labels.settle_labels(splits.train, problem_type)
     class_ids = {
         name: None if rows is None or rows.labels is None else labels.encode_labels(rows, label_map)
         for name, rows in _named(splits)
     }
     ready = {
-        name: Split(
-            name,
-            rows,
-            encode(rows.texts, tokenizer, max_length, cache, advance),
-            class_ids[name],
-            None if rows.weights is None else np.asarray(rows.weights, np.float32),
-        )
+        name: _encode_split(name, rows, class_ids[name], tokenizer, max_length, cache, advance, label_all_tokens)
         for name, rows in _named(splits)
         if rows is not None
     }
-    notes = [*splits.notes, *checks.examine(splits).sentences()]
+    notes = [*splits.notes, *tag_notes, *checks.examine(splits).sentences()]
     for split in ready.values():
         if cut := split.encoded.truncated_rows:
             lost = int(split.encoded.lost_tokens.sum())
@@ -228,6 +250,45 @@ def encode_splits(
                 f"({lost / (lost + len(split.encoded.input_ids)):.1%} of all)"
             )
     return Prepared(ready["train"], ready.get("validation"), ready.get("test"), label_map, max_length, tuple(notes))
+
+
+def _encode_split(
+    name: str,
+    rows: Rows,
+    labels: np.ndarray | None,
+    tokenizer: Any,
+    max_length: int,
+    cache: Path | None,
+    advance: Callable[[int], None],
+    label_all_tokens: bool,
+) -> Split:
+    weights = None if rows.weights is None else np.asarray(rows.weights, np.float32)
+    if rows.words is None:
+        return Split(name, rows, encode(rows.texts, tokenizer, max_length, cache, advance), labels, weights)
+    words = encode_words(rows.words, tokenizer, max_length, cache, advance)
+    if labels is not None:
+        ends = np.cumsum([len(row) for row in rows.words])
+        labels = align_labels(words, [row.tolist() for row in np.split(labels, ends[:-1])], label_all_tokens)
+    return Split(name, rows, words.encoded, labels, weights, words=words)
+
+
+def _look_at_tags(splits: Splits, strict: bool) -> list[str]:
+    """Sentences about tags that break BIO: as many as there are, and where the first one is."""
+    notes = []
+    for name, rows in _named(splits):
+        broken = tags.broken_tags(rows.labels) if rows is not None and rows.labels is not None else []
+        if not broken or rows is None or rows.labels is None or rows.words is None:
+            continue
+        sentence, word = broken[0]
+        said = (
+            f"{counted(len(broken), 'tag')} of {name} {'breaks' if len(broken) == 1 else 'break'} BIO (an I- tag that "
+            f"follows no tag of its kind, or no such tag at all): first {rows.labels[sentence][word]!r} at word "
+            f"{word + 1} ({rows.words[sentence][word]!r}) of {rows.name_row(sentence)}"
+        )
+        if strict:
+            raise DataError(f"{said}; correct them, or take them as they are with data.strict=false")
+        notes.append(f"{said}; scores count it as the start of an entity.")
+    return notes
 
 
 def _named(splits: Splits) -> list[tuple[str, Rows | None]]:

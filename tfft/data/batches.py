@@ -15,6 +15,7 @@ import numpy as np
 
 from tfft.backend import tf
 from tfft.data.encode import Encoded
+from tfft.data.words import IGNORED_LABEL
 
 # Enough that little is padded, few enough that a compiler which makes one program a shape stays quick.
 BUCKETS = 8
@@ -80,7 +81,7 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
 class _Rows:
     """Encoded rows as tensors, and the one operation on them: padded batches of chosen rows."""
 
-    def __init__(self, encoded: Encoded, tokenizer: Any) -> None:
+    def __init__(self, encoded: Encoded, tokenizer: Any, token_labels: np.ndarray | None = None) -> None:
         input_names = tokenizer.model_input_names
         self.starts = tf.constant(encoded.offsets[:-1])
         self.lengths = tf.constant(encoded.lengths)
@@ -91,23 +92,33 @@ class _Rows:
         if "token_type_ids" in input_names and encoded.token_type_ids is not None:
             self.columns["token_type_ids"] = tf.constant(encoded.token_type_ids)
         self.needs_mask = "attention_mask" in input_names
+        self.token_labels = None if token_labels is None else tf.constant(token_labels)
 
     def batch(self, rows: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
         """The inputs of `rows` (batch,), each (batch, width) int32."""
-        width = tf.cast(width, tf.int64)
-        lengths = tf.gather(self.lengths, rows)[:, tf.newaxis]
-        places = tf.range(width)[tf.newaxis, :]
-        if self.pads_left:
-            places -= width - lengths
-        real = tf.logical_and(places >= 0, places < lengths)  # (batch, width)
-        # Places outside a row read token 0, which padding then covers: no index lies outside.
-        source = tf.where(real, tf.gather(self.starts, rows)[:, tf.newaxis] + places, 0)
+        real, source = self._places(rows, width)
         inputs = {
             name: tf.where(real, tf.gather(column, source), self.padding[name]) for name, column in self.columns.items()
         }
         if self.needs_mask:
             inputs["attention_mask"] = tf.cast(real, tf.int32)
         return inputs
+
+    def labels(self, rows: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        """The labels of the tokens of `rows` (batch,): (batch, width) int32, -100 at padding."""
+        real, source = self._places(rows, width)
+        return tf.where(real, tf.gather(self.token_labels, source), IGNORED_LABEL)
+
+    def _places(self, rows: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Which places of a padded batch hold tokens, and where those stand among all tokens: (batch, width) each."""
+        width = tf.cast(width, tf.int64)
+        lengths = tf.gather(self.lengths, rows)[:, tf.newaxis]
+        places = tf.range(width)[tf.newaxis, :]
+        if self.pads_left:
+            places -= width - lengths
+        real = tf.logical_and(places >= 0, places < lengths)
+        # Places outside a row read token 0, which padding then covers: no index lies outside.
+        return real, tf.where(real, tf.gather(self.starts, rows)[:, tf.newaxis] + places, 0)
 
 
 def window_weights(rows: tf.Tensor, gradient_accumulation_steps: int) -> tf.Tensor:
@@ -140,6 +151,7 @@ def bucketed(
     gradient_accumulation_steps: int = 1,
     row_weights: np.ndarray | None = None,
     first_epoch: int = 0,
+    of_tokens: bool = False,
 ) -> tf.data.Dataset:
     """An endless stream of training batches (inputs, labels, weights), rows of similar length together.
 
@@ -161,16 +173,20 @@ def bucketed(
         gradient_accumulation_steps: batches that make one step, see `window_weights`.
         row_weights: (rows,) float32, what each row counts; the mean is still over the number of rows.
         first_epoch: the number of the epoch that it begins with, from 0.
+        of_tokens: `labels` are (tokens,) int32, for all rows end to end, and -100 where none counts; the mean of a
+            window is then over the tokens that count.
 
     Returns:
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch, …) labels, (batch,) float32 weights).
     """
-    rows = _Rows(encoded, tokenizer)
+    rows = _Rows(encoded, tokenizer, labels if of_tokens else None)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
     return _endless(
         rows.batch,
         width_of_row,
-        labels,
+        rows.labels if of_tokens else _labels_of_rows(labels),
+        _tokens_that_count(encoded, labels) if of_tokens else np.ones(len(encoded), np.int32),
+        of_tokens=of_tokens,
         batch_size=batch_size,
         seed=seed,
         static_shapes=static_shapes,
@@ -204,7 +220,8 @@ def of_features(
     return _endless(
         lambda chosen, _: {name: tf.gather(held, chosen)},
         np.ones(len(features), np.int32),
-        labels,
+        _labels_of_rows(labels),
+        np.ones(len(features), np.int32),
         batch_size=batch_size,
         seed=seed,
         static_shapes=False,
@@ -266,7 +283,8 @@ def of_documents(
         inputs_of,
         # No width reaches the factor, so the number of windows goes first.
         counts * (widths[-1] + 1) + width_of_text,
-        _with_counts(labels, counts),
+        _labels_of_rows(_with_counts(labels, counts)),
+        np.ones(len(counts), np.int32),
         batch_size=batch_size,
         seed=seed,
         static_shapes=False,
@@ -291,10 +309,22 @@ def most_windows(window_starts: np.ndarray, batch_size: int) -> int:
     return int(np.add.reduceat(counts, np.arange(0, len(counts), batch_size)).max())
 
 
+def _labels_of_rows(labels: np.ndarray) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    held = tf.constant(labels)
+    return lambda chosen, _: tf.gather(held, chosen)
+
+
+def _tokens_that_count(encoded: Encoded, labels: np.ndarray) -> np.ndarray:
+    """(rows,) how many tokens of each have a label."""
+    before = np.concatenate([[0], np.cumsum(labels != IGNORED_LABEL)])
+    return np.diff(before[encoded.offsets]).astype(np.int32)
+
+
 def _endless(
     inputs_of: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
     width_of_row: np.ndarray,
-    labels: np.ndarray,
+    labels_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    units_of_row: np.ndarray,
     *,
     batch_size: int,
     seed: int,
@@ -302,15 +332,17 @@ def _endless(
     gradient_accumulation_steps: int,
     row_weights: np.ndarray | None,
     first_epoch: int,
+    of_tokens: bool = False,
 ) -> tf.data.Dataset:
-    """The stream that `bucketed` describes, of whatever `inputs_of` gives for rows (batch,) and their largest width.
+    """The stream that `bucketed` describes, of whatever `inputs_of` and `labels_of` give for rows (batch,) and a width.
 
     Args:
-        width_of_row: (rows,) integer; rows of the same width are put together.
+        width_of_row: (rows,) integer; rows of the same are put together.
+        units_of_row: (rows,) what the loss is the mean over: 1 a row, or the tokens that count.
     """
     count = len(width_of_row)
     steps = batches_per_epoch(count, batch_size)
-    row_widths, row_labels = tf.constant(width_of_row), tf.constant(labels)
+    row_widths, units = tf.constant(width_of_row), tf.constant(units_of_row)
     counted = None if row_weights is None else tf.constant(row_weights)
 
     def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -323,7 +355,9 @@ def _endless(
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         order, batches = epoch_order(epoch)
-        sizes = tf.minimum(batch_size, count - batches * batch_size)
+        before = tf.concat([[0], tf.cumsum(tf.gather(units, order))], axis=0)
+        ends = tf.minimum((batches + 1) * batch_size, count)
+        sizes = tf.gather(before, ends) - tf.gather(before, batches * batch_size)
         weights = window_weights(sizes, gradient_accumulation_steps)
         return tf.data.Dataset.from_tensor_slices((batches, weights)).map(
             lambda batch, weight: (order[batch * batch_size : (batch + 1) * batch_size], weight)
@@ -336,10 +370,15 @@ def _endless(
         if counted is not None:
             weights *= tf.gather(counted, chosen)
         if static_shapes:
-            weights = tf.pad(weights * tf.cast(batch_size / real, tf.float32), [[0, batch_size - real]])
+            # The mean over tokens is the loss's own: rows there weigh the same in a partial batch.
+            share = 1.0 if of_tokens else tf.cast(batch_size / real, tf.float32)
+            weights = tf.pad(weights * share, [[0, batch_size - real]])
             weights.set_shape([batch_size])
             chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
-        return inputs_of(chosen, width), tf.gather(row_labels, chosen), weights
+        labels = labels_of(chosen, width)
+        if static_shapes and of_tokens:
+            labels = tf.where(tf.range(batch_size)[:, tf.newaxis] < real, labels, IGNORED_LABEL)
+        return inputs_of(chosen, width), labels, weights
 
     dataset = tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
     return without_autotune(dataset.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
@@ -355,6 +394,7 @@ def padded(
     max_length: int | None = None,
     gradient_accumulation_steps: int = 1,
     row_weights: np.ndarray | None = None,
+    of_tokens: bool = False,
 ) -> tf.data.Dataset:
     """One epoch of batches by `datasets.Dataset.to_tf_dataset` with `DataCollatorWithPadding`: the course's way.
 
@@ -365,17 +405,22 @@ def padded(
         max_length: pad every batch to this width; None pads to the longest row of each batch.
         gradient_accumulation_steps: batches that make one step, see `window_weights`.
         row_weights: as in `bucketed`.
+        of_tokens: as in `bucketed`; with `DataCollatorForTokenClassification`, and without windows, since how many
+            tokens of a window count is not known before it is drawn.
 
     Returns:
         A dataset of ({"input_ids": (batch, width) int64, …}, (batch, …) labels), with (batch,) float32 weights behind
         the labels where rows have weights, or several batches make one step.
     """
-    from transformers import DataCollatorWithPadding
+    from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding
 
-    collate = DataCollatorWithPadding(
+    if of_tokens and gradient_accumulation_steps > 1:
+        raise ValueError("padded batches of labelled tokens cannot be accumulated; take bucketed ones")
+    collator = DataCollatorForTokenClassification if of_tokens else DataCollatorWithPadding
+    collate = collator(
         tokenizer, padding="longest" if max_length is None else "max_length", max_length=max_length, return_tensors="tf"
     )
-    rows = as_dataset(encoded, labels, row_weights)
+    rows = as_dataset(encoded, labels, row_weights, of_tokens)
     dataset = rows.to_tf_dataset(
         columns=[name for name in tokenizer.model_input_names if name in rows.column_names or name == "attention_mask"],
         label_cols="labels" if row_weights is None else ["labels", "weights"],
@@ -413,7 +458,9 @@ def twice(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return without_autotune(twofold.prefetch(PREFETCH_BATCHES))
 
 
-def as_dataset(encoded: Encoded, labels: np.ndarray | None = None, row_weights: np.ndarray | None = None) -> Any:
+def as_dataset(
+    encoded: Encoded, labels: np.ndarray | None = None, row_weights: np.ndarray | None = None, of_tokens: bool = False
+) -> Any:
     """The rows as a `datasets.Dataset` of `input_ids`, `attention_mask`, `token_type_ids`, `labels`, `weights`.
 
     Nothing is copied but labels that are several a row.
@@ -430,10 +477,16 @@ def as_dataset(encoded: Encoded, labels: np.ndarray | None = None, row_weights: 
         "input_ids": column(encoded.input_ids),
         "attention_mask": column(np.ones_like(encoded.input_ids)),
         **({} if encoded.token_type_ids is None else {"token_type_ids": column(encoded.token_type_ids)}),
-        **({} if labels is None else {"labels": pa.array(labels if labels.ndim == 1 else list(labels))}),
+        **({} if labels is None else {"labels": column(labels) if of_tokens else _one_a_row(labels)}),
         **({} if row_weights is None else {"weights": pa.array(row_weights)}),
     }
     return datasets.Dataset(pa.table(dict(columns)))
+
+
+def _one_a_row(labels: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    return pa.array(labels if labels.ndim == 1 else list(labels))
 
 
 def for_prediction(

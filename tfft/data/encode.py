@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from tfft.data.windows import TRUNCATE, Cut, LongText
 ROWS_AT_ONCE = 4000
 # Part of every cache key: raise it when the layout of what is cached, or how it is computed, changes.
 CACHE_FORMAT = 1
-
-_CACHED = ("input_ids", "token_type_ids", "offsets", "lost_tokens", "window_starts")
+# What a cached file must hold; token types only where the tokenizer makes some, windows only where texts have several.
+ARRAYS = ("input_ids", "offsets", "lost_tokens")
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def _truncated(texts: Sequence[Sequence[str]], tokenizer: Any, max_length: int) 
                 rows[index] = row
     lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     return Cut(
-        _flat(encoded["input_ids"]),
-        _flat(encoded["token_type_ids"]) if "token_type_ids" in encoded else None,
+        flat(encoded["input_ids"]),
+        flat(encoded["token_type_ids"]) if "token_type_ids" in encoded else None,
         lengths,
         np.array(whole) - lengths,
         np.ones(len(lengths), np.int64),
@@ -160,9 +160,10 @@ def encode(
     if cache is not None:
         path = cache / f"{fingerprint(texts, tokenizer, max_length, long_text)}.safetensors"
     count, has_windows = len(texts[0]), long_text.mode == "sliding_window"
-    if path is not None and (found := _read(path, count, has_windows)) is not None:
+    wanted = (*ARRAYS, "window_starts") if has_windows else ARRAYS
+    if path is not None and (found := read_cached(path, count, wanted)) is not None:
         advance(count)
-        return found
+        return from_arrays(found)
 
     done: list[Cut] = []
     for start in range(0, count, ROWS_AT_ONCE):
@@ -181,15 +182,12 @@ def encode(
         window_starts=_starts([cut.rows for cut in done]) if has_windows else None,
     )
     if path is not None:
-        from safetensors import SafetensorError
-
-        # The writer of safetensors turns the system's errors, such as a full disk, into its own.
-        with contextlib.suppress(OSError, SafetensorError):
-            _write(path, result)
+        write_cached(path, to_arrays(result))
     return result
 
 
-def _flat(rows: list[list[int]]) -> np.ndarray:
+def flat(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """(tokens,) int32, all rows end to end."""
     return np.fromiter((token for row in rows for token in row), np.int32, count=sum(map(len, rows)))
 
 
@@ -202,8 +200,31 @@ def _starts(counts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(_end_to_end(counts, np.int64))]).astype(np.int64)
 
 
-def _read(path: Path, texts: int, has_windows: bool) -> Encoded | None:
-    """What is cached at `path`, or None where there is nothing whole for this number of texts."""
+def to_arrays(encoded: Encoded) -> dict[str, np.ndarray]:
+    """The arrays of an `Encoded`, by name, to be cached; `from_arrays` undoes it."""
+    arrays = {name: getattr(encoded, name) for name in (*ARRAYS, "token_type_ids", "window_starts")}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Encoded:
+    """What was cached as these arrays; others among them are passed over."""
+    return Encoded(
+        arrays["input_ids"],
+        arrays.get("token_type_ids"),
+        arrays["offsets"],
+        arrays["lost_tokens"],
+        from_cache=True,
+        window_starts=arrays.get("window_starts"),
+    )
+
+
+def read_cached(path: Path, rows: int, names: Iterable[str]) -> dict[str, np.ndarray] | None:
+    """The arrays cached at `path`, or None where there is nothing whole for this number of rows.
+
+    Args:
+        rows: texts, where they have windows.
+        names: arrays that must be there.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -211,27 +232,28 @@ def _read(path: Path, texts: int, has_windows: bool) -> Encoded | None:
         arrays = load_file(path)
     except (OSError, SafetensorError):
         return None
-    if not {"input_ids", "offsets", "lost_tokens"} <= set(arrays) or has_windows != ("window_starts" in arrays):
+    if not set(names) <= set(arrays):
         return None
-    starts = arrays.get("window_starts", np.arange(texts + 1))
-    if len(starts) != texts + 1 or len(arrays["offsets"]) != starts[-1] + 1:
+    offsets, starts = arrays["offsets"], arrays.get("window_starts", np.arange(rows + 1))
+    if len(starts) != rows + 1 or len(offsets) != starts[-1] + 1 or offsets[-1] != len(arrays["input_ids"]):
         return None
-    if arrays["offsets"][-1] != len(arrays["input_ids"]):
-        return None
-    return Encoded(**{name: arrays.get(name) for name in _CACHED}, from_cache=True)
+    return arrays
 
 
-def _write(path: Path, encoded: Encoded) -> None:
+def write_cached(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Caches arrays at `path`, whole or not at all; a disk that refuses is passed over."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    arrays = {name: getattr(encoded, name) for name in _CACHED}
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        save_file({name: array for name, array in arrays.items() if array is not None}, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # The writer of safetensors turns the system's errors, such as a full disk, into its own.
+    with contextlib.suppress(OSError, SafetensorError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(dict(arrays), partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:

@@ -14,13 +14,13 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tfft.data.rows import Rows, counted, first_line, kind_of, listed, row_name
 from tfft.data.tables import CLASSES, Table, Targets, Wanted, make_rows, object_table
-from tfft.errors import nearest
+from tfft.errors import DataError, nearest
 
 REPLACE_SUFFIX = ":replace"
 
@@ -55,49 +55,59 @@ def read_file(
     """
     path = pathlib.Path(path)
     wanted = Wanted(f"{key}: {path}", path.name, tuple(text_columns), label_column, needs_labels, drop_invalid, targets)
-    _check_is_file(path, wanted)
+    check_is_file(path, wanted.error, _READERS)
     read_table = _READERS.get(path.suffix.lower())
     if read_table is None:
         raise wanted.error(f"a file ending in {path.suffix!r} cannot be read; give one that ends in {listed(_READERS)}")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise wanted.error(f"cannot be read ({error.strerror or error}); check its permissions and its disk") from None
+    content = read_content(path, wanted.error)
     if not content:
         raise wanted.error("the file is empty; expected rows of text and labels")
     return make_rows(read_table(content, encoding, wanted), wanted)
 
 
-def _check_is_file(path: pathlib.Path, wanted: Wanted) -> None:
-    """Raises a DataError where there is no such file, or a folder in its place."""
+def check_is_file(path: pathlib.Path, error: Callable[[str], DataError], endings: Container[str]) -> None:
+    """Raises a DataError where there is no such file, or a folder in its place.
+
+    Args:
+        error: makes the error of a message.
+        endings: those of files that a folder is searched for, to name them in the message.
+    """
     try:
         if path.is_file():
             return
         if path.is_dir():
-            files = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in _READERS)
+            files = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in endings)
             inside = f"; it holds {listed(files)}" if files else ""
-            raise wanted.error(f"this is a directory, expected a file{inside}. Name one file")
+            raise error(f"this is a directory, expected a file{inside}. Name one file")
         if path.exists():
-            raise wanted.error("this is not an ordinary file; copy its content into one and name that")
+            raise error("this is not an ordinary file; copy its content into one and name that")
         if not path.parent.is_dir():
-            raise wanted.error(f"no such file: the folder {path.parent} does not exist. Correct the path")
+            raise error(f"no such file: the folder {path.parent} does not exist. Correct the path")
         near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
-    except OSError as error:
-        raise wanted.error(f"cannot be read ({error.strerror or error}); check the path and its permissions") from None
-    raise wanted.error(f"no such file{f'; did you mean {path.parent / near}?' if near else ''}. Correct the path")
+    except OSError as problem:
+        raise error(f"cannot be read ({problem.strerror or problem}); check the path and its permissions") from None
+    raise error(f"no such file{f'; did you mean {path.parent / near}?' if near else ''}. Correct the path")
 
 
-def _decode(content: bytes, encoding: str, wanted: Wanted) -> str:
-    """The text of a file without its byte-order mark."""
+def read_content(path: pathlib.Path, error: Callable[[str], DataError]) -> bytes:
+    """The bytes of a file; a DataError where the system refuses them."""
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise error(f"cannot be read ({problem.strerror or problem}); check its permissions and its disk") from None
+
+
+def decode(content: bytes, encoding: str, error: Callable[[str], DataError]) -> str:
+    """The text of a file without its byte-order mark; a DataError where it is not in this encoding."""
     codec = encoding.removesuffix(REPLACE_SUFFIX)
     try:
         text = content.decode(codec, "replace" if encoding.endswith(REPLACE_SUFFIX) else "strict")
-    except UnicodeDecodeError as error:
-        raise wanted.error(_undecodable(content, codec, error)) from None
-    except UnicodeError as error:  # UTF-16 without the byte-order mark it needs
-        raise wanted.error(f"is not {_shown_codec(codec)} ({error}); set data.encoding to what it is") from None
+    except UnicodeDecodeError as problem:
+        raise error(_undecodable(content, codec, problem)) from None
+    except UnicodeError as problem:  # UTF-16 without the byte-order mark it needs
+        raise error(f"is not {_shown_codec(codec)} ({problem}); set data.encoding to what it is") from None
     except (LookupError, ValueError):
-        raise wanted.error(
+        raise error(
             f"data.encoding={encoding} is not an encoding that Python knows; use for example utf-8, utf-16, cp1252 or "
             f"latin-1, or utf-8{REPLACE_SUFFIX} to put U+FFFD for bytes that cannot be read"
         ) from None
@@ -214,13 +224,18 @@ def _read_tsv(content: bytes, encoding: str, wanted: Wanted) -> Table:
     )
 
 
-def _delimited_text(content: bytes, encoding: str, wanted: Wanted) -> str:
-    text = _decode(content, encoding, wanted)
+def refuse_nul(text: str, error: Callable[[str], DataError]) -> None:
+    """Raises a DataError where a text has NUL characters, as UTF-16 has that was read as something else."""
     if (at := text.find("\0")) >= 0:
-        raise wanted.error(
+        raise error(
             f"holds a NUL character (line {text.count(chr(10), 0, at) + 1}), so it is not text in this encoding; "
             "if it is UTF-16, set data.encoding=utf-16-le or data.encoding=utf-16-be"
         )
+
+
+def _delimited_text(content: bytes, encoding: str, wanted: Wanted) -> str:
+    text = decode(content, encoding, wanted.error)
+    refuse_nul(text, wanted.error)
     if not text.strip():
         raise wanted.error("the file is empty; expected a header line and rows")
     return text
@@ -250,7 +265,7 @@ def _grid_table(grid: _Grid, separator: str, wanted: Wanted) -> Table:
 
 
 def _read_json(content: bytes, encoding: str, wanted: Wanted) -> Table:
-    text = _decode(content, encoding, wanted)
+    text = decode(content, encoding, wanted.error)
     if not text.strip():
         raise wanted.error("the file is empty; expected a list of objects")
     try:
@@ -284,7 +299,7 @@ def _is_json_lines(text: str) -> bool:
 
 
 def _read_json_lines(content: bytes, encoding: str, wanted: Wanted) -> Table:
-    text = _decode(content, encoding, wanted)
+    text = decode(content, encoding, wanted.error)
     objects: list[Any] = []
     lines: list[int] = []
     # Not splitlines(): characters such as U+2028 may stand inside a JSON string.

@@ -47,7 +47,7 @@ def settle_labels(train: Rows, problem_type: str = tasks.SINGLE_LABEL) -> LabelM
     if problem_type == tasks.REGRESSION:
         _check_numbers_differ(train)
         return LabelMap(train.class_names or ("label",), (), problem_type)
-    if problem_type == tasks.MULTI_LABEL:
+    if problem_type in (tasks.MULTI_LABEL, tasks.TOKENS):
         pairs = [(index, label) for index, labels in enumerate(train.labels) for label in labels]
     else:
         pairs = list(enumerate(train.labels))
@@ -63,7 +63,7 @@ def settle_labels(train: Rows, problem_type: str = tasks.SINGLE_LABEL) -> LabelM
     if not pairs:
         raise DataError(f"{train.source}: no row has a label; check data.label_column")
     values = sorted({label for _, label in pairs})
-    if len(values) == 1 and problem_type == tasks.SINGLE_LABEL:
+    if len(values) == 1 and problem_type != tasks.MULTI_LABEL:
         only = _shown_label(values[0], train.class_names)
         raise DataError(
             f"{train.source}: the only label in {counted(len(train), 'row')} is {only}; "
@@ -74,6 +74,8 @@ def settle_labels(train: Rows, problem_type: str = tasks.SINGLE_LABEL) -> LabelM
             f"{train.source}: {len(values)} different labels in {len(train)} rows look like free text, not classes "
             f"(the first is {pairs[0][1][:60]!r}); set data.label_column to a column of classes"
         )
+    if problem_type == tasks.TOKENS:
+        return LabelMap(train.class_names or tuple(values), train.class_names or tuple(values), problem_type)
     if train.class_names is not None:
         if beyond := [value for value in values if not (type(value) is int and 0 <= value < len(train.class_names))]:
             index = next(at for at, label in pairs if label == beyond[0])
@@ -96,7 +98,8 @@ def _check_numbers_differ(train: Rows) -> None:
 def encode_labels(rows: Rows, label_map: LabelMap) -> numpy.ndarray:
     """Class ids of the rows' labels: (rows,) int32; (rows, classes) float32 of 0 and 1 where a row has several.
 
-    Where numbers are learned they are the numbers, (rows,) float32. Rows whose class names differ from the map's
+    Where numbers are learned they are the numbers, (rows,) float32; where words have tags, one after the other for all
+    rows, (words,) int32. Rows whose class names differ from the map's
     (another `datasets.ClassLabel`) are matched by name.
 
     Raises:
@@ -111,10 +114,11 @@ def encode_labels(rows: Rows, label_map: LabelMap) -> numpy.ndarray:
     # The type belongs to the key, for 1 == True.
     ids = {(type(value), value): index for index, value in enumerate(label_map.values)}
     is_named = label_map.names != tuple(map(str, label_map.values)) or isinstance(label_map.values[0], str)
-    if rows.class_names is not None and is_named and rows.class_names != label_map.names:
+    are_ids = label_map.problem_type != tasks.TOKENS
+    if rows.class_names is not None and is_named and are_ids and rows.class_names != label_map.names:
         by_name = {name: index for index, name in enumerate(label_map.names)}
         ids = {(int, id_): by_name[name] for id_, name in enumerate(rows.class_names) if name in by_name}
-    if label_map.problem_type == tasks.MULTI_LABEL:
+    if label_map.problem_type in (tasks.MULTI_LABEL, tasks.TOKENS):
         given = [(at, label) for at, labels in enumerate(rows.labels) for label in labels]
     else:
         given = list(enumerate(rows.labels))

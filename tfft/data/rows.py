@@ -19,13 +19,14 @@ class Rows:
     Attributes:
         texts: one list a text column (one or two of them), all of the same length.
         labels: one int, str or bool a row; a tuple of them where rows have several; a float where a number is learned;
-            None where the split has no labels.
+            a tuple with a tag for each word; None where the split has no labels.
         numbers: each row's number in its source, from 1, a header not counted. Sampling keeps it.
         source: where the rows come from, as shown to the user: `train.tsv`, `nyu-mll/glue mrpc [train]`.
         class_names: the names of a `datasets.ClassLabel` in id order, where the labels are its ids; the column's, where
             they are numbers.
         lines: the line of the file each row starts on, where the source has lines.
         weights: what each row counts in the training loss; None where all count 1.
+        words: the words of each row, where words have labels; its text is then these with blanks between them.
     """
 
     texts: tuple[list[str], ...]
@@ -35,6 +36,7 @@ class Rows:
     class_names: tuple[str, ...] | None = None
     lines: list[int] | None = None
     weights: list[float] | None = None
+    words: list[tuple[str, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -49,6 +51,7 @@ class Rows:
             numbers=[self.numbers[index] for index in chosen],
             lines=None if self.lines is None else [self.lines[index] for index in chosen],
             weights=None if self.weights is None else [self.weights[index] for index in chosen],
+            words=None if self.words is None else [self.words[index] for index in chosen],
         )
 
     def name_row(self, index: int) -> str:

@@ -133,7 +133,12 @@ def make_rows(table: Table, wanted: Wanted) -> tuple[Rows, list[str]]:
     if not table.numbers:
         raise wanted.error("there are no rows; expected at least one")
     notes = list(table.notes)
-    needed = {name: _checked_texts(table.columns[name], name, name_row, wanted) for name in wanted.text_columns}
+    columns, words = table.columns, None
+    if wanted.targets.problem_type == tasks.TOKENS:
+        name = wanted.text_columns[0]
+        words = _lists_of_texts(columns[name], name, name_row, wanted)
+        columns = {**columns, name: [None if row is None else " ".join(row) for row in words]}
+    needed = {name: _checked_texts(columns[name], name, name_row, wanted) for name in wanted.text_columns}
     labels, class_names = _labels(table, name_row, wanted)
     if labels is not None:
         if table.class_names is not None:
@@ -160,6 +165,7 @@ def make_rows(table: Table, wanted: Wanted) -> tuple[Rows, list[str]]:
         class_names=class_names if labels is not None else None,
         lines=table.lines,
         weights=weights,
+        words=words,
     )
     return _without_nulls(rows, needed, name_row, wanted, notes)
 
@@ -225,8 +231,47 @@ def _labels(
         if wanted.targets.label_columns:
             return _sets_of_columns(columns, name_row, wanted), wanted.label_columns
         return _sets_of_lists(columns[0], name_row, wanted), table.class_names
+    if wanted.targets.problem_type == tasks.TOKENS:
+        return _tags(table, name_row, wanted), table.class_names
     read_labels = _labels_of_plain_text if table.is_plain_text else _labels_of_values
     return read_labels(columns[0], name_row, wanted), table.class_names
+
+
+def _lists_of_texts(column: list[Any], name: str, name_row: Callable[[int], str], wanted: Wanted) -> list[Any]:
+    """One tuple of texts a row, None where it is missing."""
+    found: list[Any] = []
+    for index, given in enumerate(column):
+        value = given.tolist() if hasattr(given, "tolist") else plain_value(given)
+        if value is not None and not (
+            isinstance(value, list | tuple) and value and all(isinstance(one, str) for one in value)
+        ):
+            shown = "an empty list" if value == [] else kind_of(value)
+            raise wanted.row_error(
+                name_row(index),
+                f"column {name!r} has {shown}, expected a list of texts, one a word; give lists (JSON lines, Parquet) "
+                "or a CoNLL file",
+            )
+        found.append(None if value is None else tuple(value))
+    return found
+
+
+def _tags(table: Table, name_row: Callable[[int], str], wanted: Wanted) -> list[Any]:
+    """One tuple of tags a row, as many as it has words; ids of a `datasets.ClassLabel` as their names."""
+    (label_column,), (text_column, *_) = wanted.label_columns, wanted.text_columns
+    column = [given.tolist() if hasattr(given, "tolist") else given for given in table.columns[label_column]]
+    names = table.class_names
+    if names is not None:
+        # -1 is the datasets library's "no label".
+        column = [row and (None if -1 in row else [names[id_] for id_ in row]) for row in column]
+    tags = _lists_of_texts(column, label_column, name_row, wanted)
+    for index, (words, row) in enumerate(zip(table.columns[text_column], tags, strict=True)):
+        if row is not None and words is not None and len(words) != len(row):
+            raise wanted.row_error(
+                name_row(index),
+                f"column {label_column!r} has {counted(len(row), 'tag')} for {counted(len(words), 'word')} in column "
+                f"{text_column!r}; expected one a word, correct it",
+            )
+    return tags
 
 
 def _numbers(column: list[Any], name: str, name_row: Callable[[int], str], wanted: Wanted) -> list[Any]:

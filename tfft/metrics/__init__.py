@@ -63,6 +63,7 @@ _PACKAGED = {
     "pearsonr": _Packaged("pearsonr", "Pearsonr", None, ("pearsonr",), of_classes=False),
     "spearmanr": _Packaged("spearmanr", "Spearmanr", None, ("spearmanr",), of_classes=False),
     "mse": _Packaged("mse", "Mse", None, ("mse",), of_classes=False),
+    "seqeval": _Packaged("seqeval", "Seqeval", None, ("precision", "recall", "f1", "accuracy"), of_classes=False),
     **{
         f"glue/{task}": _Packaged("glue", "Glue", task, keys, of_classes=task != "stsb")
         for task, keys in _GLUE_KEYS.items()
@@ -113,14 +114,14 @@ def load(name: str, several_labels: bool = False) -> evaluate.EvaluationModule:
         return getattr(module, packaged.class_name)(config, keep_in_memory=True, cache_dir=folder)
 
 
-def compute(names: Sequence[str], predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+def compute(names: Sequence[str], predictions: Any, references: Any) -> dict[str, float]:
     """The scores of all metrics, in the order of `names`; a score that two packaged metrics share is there once.
 
     Args:
         names: packaged metrics (`NAMES`), hub ids, or both. What a hub metric yields besides single numbers (tables by
             class, curves) is left out.
         predictions: (rows,) label ids, or numbers for the metrics of regression; (rows, classes) of 0 and 1 where rows
-            have several labels. Logits are not taken.
+            have several labels; a list of tags for each sentence. Logits are not taken.
         references: (rows,) of the same kind. For the binary `f1`, label id 1 is the positive class.
 
     Returns:
@@ -132,14 +133,8 @@ def compute(names: Sequence[str], predictions: np.ndarray, references: np.ndarra
         DataError: there are no rows.
         HubError: as `load`.
     """
-    predictions, references = np.asarray(predictions), np.asarray(references)
-    if predictions.shape != references.shape or references.ndim not in (1, 2):
-        raise ValueError(
-            f"predictions have shape {predictions.shape} and references {references.shape}; expected (rows,) for both, "
-            "label ids or numbers, or (rows, classes) of 0 and 1; not logits"
-        )
-    if references.size == 0:
-        raise DataError("no metric can be computed: there are no rows to score")
+    if not _are_tags(references):
+        predictions, references = _arrays(predictions, references)
     names = tuple(dict.fromkeys(names))
     for name in names:
         _check_fit(name, predictions, references)
@@ -153,9 +148,28 @@ def compute(names: Sequence[str], predictions: np.ndarray, references: np.ndarra
     return scores
 
 
-def _scores(name: str, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+def _are_tags(references: Any) -> bool:
+    """Whether these are sentences' tags: lists of text."""
+    if not isinstance(references, list) or not all(isinstance(one, list | tuple) for one in references):
+        return False
+    return any(isinstance(tag, str) for one in references for tag in one)
+
+
+def _arrays(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
+    predictions, references = np.asarray(predictions), np.asarray(references)
+    if predictions.shape != references.shape or references.ndim not in (1, 2):
+        raise ValueError(
+            f"predictions have shape {predictions.shape} and references {references.shape}; expected (rows,) for both, "
+            "label ids or numbers, or (rows, classes) of 0 and 1; not logits"
+        )
+    if references.size == 0:
+        raise DataError("no metric can be computed: there are no rows to score")
+    return predictions, references
+
+
+def _scores(name: str, predictions: Any, references: Any) -> dict[str, float]:
     if name in _PACKAGED:
-        found = load(name, references.ndim == 2).compute(predictions=predictions, references=references)
+        found = load(name, getattr(references, "ndim", 1) == 2).compute(predictions=predictions, references=references)
         return {key: float(found[key]) for key in keys(name)}
     with _HUB_LOCK:
         found = _hub_metric(name).compute(predictions=predictions, references=references)
@@ -170,8 +184,11 @@ def _hub_metric(name: str) -> evaluate.EvaluationModule:
     return load(name)  # fetched once a process: scores are wanted after every epoch
 
 
-def _check_fit(name: str, predictions: np.ndarray, references: np.ndarray) -> None:
+def _check_fit(name: str, predictions: Any, references: Any) -> None:
     """Raises a RecipeError where packaged metric `name` would give a number that means nothing."""
+    if name in _PACKAGED and (name == "seqeval") != isinstance(references, list):
+        what = "tags of words" if name == "seqeval" else "labels of rows"
+        raise RecipeError(f"metric {name} compares {what}; choose one that fits the task")
     if name not in _PACKAGED or not _PACKAGED[name].of_classes:
         return
     for what, values in (("predictions", predictions), ("references", references)):

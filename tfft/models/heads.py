@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfft.backend import keras, tf
+from tfft.data.words import IGNORED_LABEL
 
 _LEAST_DOUBT = 1e-7
 
@@ -77,6 +78,24 @@ def _divergence(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """The mean of KL(p || q) and KL(q || p) of each row: (batch, classes) logits twice to (batch,)."""
     log_p, log_q = tf.nn.log_softmax(one), tf.nn.log_softmax(other)
     return 0.5 * tf.reduce_sum((tf.exp(log_p) - tf.exp(log_q)) * (log_p - log_q), axis=-1)
+
+
+class TokenCrossEntropyFromLogits(CrossEntropyFromLogits):
+    """`CrossEntropyFromLogits` of the tokens of a batch that have a label, by the mean over those tokens.
+
+    Labels are (batch, width), -100 where none counts; logits (batch, width, classes). Keras takes the mean over the
+    batch's rows, so each row's loss is the sum over its tokens times rows / labelled tokens of the batch.
+    """
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """What each row adds to the mean, (batch,) float32."""
+        counts = tf.not_equal(tf.cast(y_true, tf.int32), IGNORED_LABEL)
+        labels = tf.where(counts, tf.cast(y_true, tf.int32), 0)
+        losses = super().call(tf.reshape(labels, [-1]), tf.reshape(y_pred, [-1, y_pred.shape[-1]]))
+        counted = tf.cast(counts, tf.float32)
+        sums = tf.reduce_sum(tf.reshape(losses, tf.shape(counted)) * counted, axis=-1)
+        rows = tf.cast(tf.shape(counted)[0], tf.float32)
+        return sums * rows / tf.maximum(tf.reduce_sum(counted), 1.0)
 
 
 class BinaryCrossEntropyFromLogits(keras.losses.Loss):
@@ -258,6 +277,26 @@ def mean_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """The loss of `CrossEntropyFromLogits` over all rows at once: (rows, classes) logits, (rows,) labels."""
     chosen = probabilities(logits)[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
+
+
+def token_logits_of(model: keras.Model, dataset: tf.data.Dataset, order: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The logits (tokens, classes) float32 of all tokens in the rows' own order, padding left out.
+
+    Args:
+        dataset, order: from `data.batches.for_prediction`.
+        offsets: (rows + 1,) where each row's tokens begin.
+    """
+    found: np.ndarray | None = None
+    done = 0
+    for inputs in dataset:
+        logits = np.asarray(model.predict_on_batch(inputs)["logits"], np.float32)
+        if found is None:
+            found = np.empty((offsets[-1], logits.shape[-1]), np.float32)
+        for row, real, tokens in zip(order[done : done + len(logits)], inputs["attention_mask"], logits, strict=True):
+            found[offsets[row] : offsets[row + 1]] = tokens[np.asarray(real, bool)]
+        done += len(logits)
+    assert found is not None, "there are rows"
+    return found
 
 
 def logits_of(model: keras.Model, dataset: tf.data.Dataset, order: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ configuration and the tensors are put in by Transformers' own name mapping, whic
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tfft.backend import keras, tf
 from tfft.errors import ModelError
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.parts import path_of
-from tfft.tasks import SINGLE_LABEL
+from tfft.tasks import SINGLE_LABEL, TOKENS
 
 # Families whose code branches on no tensor, so AutoGraph would spend seconds of every start to change nothing.
 PLAIN_PYTHON = frozenset({"albert", "bert", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
@@ -83,7 +84,8 @@ def name_labels(config: Any, label_names: Sequence[str], problem_type: str = SIN
     config.num_labels = len(label_names)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}
-    config.problem_type = problem_type
+    # Transformers knows this key for classes of texts alone.
+    config.problem_type = None if problem_type == TOKENS else problem_type
     config.use_cache = False
 
 
@@ -113,7 +115,9 @@ def _build(config: Any, auto_class: str, name: str) -> keras.Model:
     from transformers.models.auto import modeling_tf_auto
 
     factory = getattr(transformers, auto_class)
-    mapping = modeling_tf_auto.TF_MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    # TFAutoModelForTokenClassification has TF_MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, and so on.
+    task = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", auto_class.removeprefix("TFAutoModelFor")).upper()
+    mapping = getattr(modeling_tf_auto, f"TF_MODEL_FOR_{task}_MAPPING_NAMES")
     if config.model_type not in mapping:
         known = ", ".join(sorted(mapping))
         raise ModelError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfft import tasks
 from tfft.errors import nearest
-from tfft.recipe.sections import FILE_ENDINGS, FILE_KEYS, HUB_KEYS, DataSection, TrainingSection
+from tfft.recipe.sections import CONLL_ENDINGS, FILE_ENDINGS, FILE_KEYS, HUB_KEYS, DataSection, TrainingSection
 from tfft.recipe.words import question, shown
 
 # Every key with its value, keys of sections with a dot. A value that is itself wrong is left out: the KeyError of a
@@ -115,14 +115,30 @@ def _check_problem(values: Values) -> _Found:
     for key, empty, known in (
         ("data.label_columns", None, (tasks.MULTI_LABEL,)),
         ("data.label_separator", None, (tasks.MULTI_LABEL,)),
-        ("training.class_weight", None, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL)),
-        ("training.label_smoothing_factor", 0.0, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL)),
-        ("training.focal_gamma", 0.0, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL)),
+        ("training.class_weight", None, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL, tasks.TOKENS)),
+        ("training.label_smoothing_factor", 0.0, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL, tasks.TOKENS)),
+        ("training.focal_gamma", 0.0, (tasks.SINGLE_LABEL, tasks.MULTI_LABEL, tasks.TOKENS)),
+        ("data.label_all_tokens", False, (tasks.TOKENS,)),
+        ("data.strict", False, (tasks.TOKENS,)),
     ):
         if values.get(key, empty) != empty and problem not in known:
             yield _got(values, key, f"{shown(empty)}, since problem_type is {problem}: it is for {' and '.join(known)}")
     if values.get("data.label_columns") is not None and values.get("data.label_separator") is not None:
         yield _got(values, "data.label_separator", "null, since data.label_columns has a column for every label")
+
+
+def _check_tokens(values: Values) -> _Found:
+    if values["task"] != "token-classification":
+        return
+    why = "since task is token-classification"
+    if len(values["data.text_columns"]) > 1:
+        yield _got(values, "data.text_columns", f"one column, {why}: words of one sentence have tags")
+    if values["model.head"] != "default":
+        yield _got(values, "model.head", f"default, {why}: cls and mean make one vector of a whole text")
+    if values["training.strategy"] == "feature_extraction":
+        yield _got(values, "training.strategy", f"another one, {why}: outputs are kept for whole texts only")
+    if values["training.gradient_accumulation_steps"] > 1 and values["data.batching"] == "padded":
+        yield _got(values, "data.batching", f"bucketed, {why} and training.gradient_accumulation_steps is above 1")
 
 
 def _check_loss(values: Values) -> _Found:
@@ -244,10 +260,11 @@ def _check_padding(values: Values) -> _Found:
 
 
 def _check_file_endings(values: Values) -> _Found:
+    endings = (*FILE_ENDINGS, *(CONLL_ENDINGS if values["task"] == "token-classification" else ()))
     for name in FILE_KEYS:
         path = values.get(f"data.{name}")
-        if path is not None and PurePath(path).suffix.lower() not in FILE_ENDINGS:
-            yield _got(values, f"data.{name}", f"a file that ends in {', '.join(FILE_ENDINGS)}")
+        if path is not None and PurePath(path).suffix.lower() not in endings:
+            yield _got(values, f"data.{name}", f"a file that ends in {', '.join(endings)}")
 
 
 def _check_encoding(values: Values) -> _Found:
@@ -269,6 +286,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_strategy,
     _check_stages,
     _check_problem,
+    _check_tokens,
     _check_loss,
     _check_weight_decay,
     _check_evaluation,

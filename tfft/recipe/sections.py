@@ -13,6 +13,8 @@ from tfft import __version__
 from tfft.recipe.yaml_text import Dumper
 
 FILE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+# Of files whose lines are words with their tags.
+CONLL_ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".txt")
 
 
 def _no_for_false(value: Any) -> Any:
@@ -118,7 +120,7 @@ class DataSection(Section):
         default=None, description="Share of the training rows to validate on, seeded and stratified by label."
     )
     text_columns: Annotated[tuple[_Text, ...], Field(min_length=1, max_length=2), _Texts] = Field(
-        description="The column of the text, or the two columns of a pair of texts."
+        description="The column of the text, or the two of a pair; of lists of words where words have labels."
     )
     label_column: _Text = Field(
         default="label",
@@ -130,6 +132,10 @@ class DataSection(Section):
     label_separator: _Text | None = Field(
         default=None, description="What stands between the labels of a field; null where they are lists."
     )
+    label_all_tokens: bool = Field(
+        default=False, description="Train on all pieces of a word, not on the first alone (token classification)."
+    )
+    strict: bool = Field(default=False, description="Refuse tags that break BIO (token classification).")
     sample_weight_column: _Text | None = Field(
         default=None, description="The column that says what each training row counts in the loss."
     )
@@ -299,7 +305,9 @@ class RuntimeSection(Section):
 class Recipe(Section):
     """All that a run is made of. Read one with `load` or `from_mapping`, which also find contradictions."""
 
-    task: Literal["text-classification"] = Field(description="What is trained.")
+    task: Literal["text-classification", "token-classification"] = Field(
+        description="What is trained: labels of texts, or of their words."
+    )
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = Field(
         default=None, description="What a label is: one class, any number of classes, or a number; null: one class."
     )
