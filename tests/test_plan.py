@@ -23,11 +23,18 @@ LENGTHS = np.array([3, 5, 8, 9, 12, 17, 20, 24, 24, 30])
 NO = Precision("no", "as asked")
 
 
+def encoded_of(lengths: np.ndarray, lost: np.ndarray | None = None, from_cache: bool = False) -> Encoded:
+    """Rows of so many tokens each."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    none = np.zeros(len(lengths), np.int32)
+    return Encoded(np.zeros(offsets[-1], np.int32), None, offsets, none if lost is None else lost, from_cache)
+
+
 def make(data: dict[str, Any] | None = None, **training: Any) -> plan.Plan:
     """Of 10 rows in batches of 4: 3 steps an epoch."""
     section = DataSection(text_columns=("text",), **(data or {}))
     settings = TrainingSection(**{"per_device_train_batch_size": 4, "num_train_epochs": 1.0, **training})
-    return plan.make(section, settings, LENGTHS, 32)
+    return plan.make(section, settings, encoded_of(LENGTHS), 32)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +147,7 @@ CONFIG = types.SimpleNamespace(hidden_size=16, num_hidden_layers=2, num_attentio
 @pytest.mark.parametrize(("precision", "bytes_each"), [("no", 4), ("bf16", 2), ("fp16", 2)])
 def test_memory_is_that_of_the_widest_step(data: dict[str, Any], length: int, precision: str, bytes_each: int) -> None:
     made = make(data)
-    found = plan.training_memory(made, LENGTHS, CONFIG, 1000, Precision(precision, "as asked"))
+    found = plan.training_memory(made, encoded_of(LENGTHS), CONFIG, 1000, Precision(precision, "as asked"))
     # Rows, tokens, width; bytes a layer; layers; weights, gradients and two moments.
     by_hand = 4 * length * 16 * (34 + 5 * 2 * length / 16) * bytes_each / 2 * 2 + 16 * 1000
     assert found == by_hand
@@ -148,7 +155,7 @@ def test_memory_is_that_of_the_widest_step(data: dict[str, Any], length: int, pr
 
 
 def test_a_model_that_does_not_say_its_sizes_has_no_estimate() -> None:
-    assert plan.training_memory(make(), LENGTHS, types.SimpleNamespace(d_model=16), 1000, NO) is None
+    assert plan.training_memory(make(), encoded_of(LENGTHS), types.SimpleNamespace(d_model=16), 1000, NO) is None
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------
@@ -156,12 +163,11 @@ def test_a_model_that_does_not_say_its_sizes_has_no_estimate() -> None:
 
 def split(name: str, labels: list[int] | None, lengths: np.ndarray, from_cache: bool = False) -> Split:
     texts = [f"text {number}" for number in range(len(lengths))]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
     lost = np.where(lengths >= 30, 5, 0).astype(np.int32)
     return Split(
         name,
         Rows((texts,), labels, list(range(len(lengths))), name),
-        Encoded(np.zeros(offsets[-1], np.int32), None, offsets, lost, from_cache),
+        encoded_of(lengths, lost, from_cache),
         None if labels is None else np.asarray(labels, np.int32),
     )
 

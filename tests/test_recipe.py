@@ -104,6 +104,30 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.ema_momentum",
         "expected null, since training.strategy is gradual_unfreezing",
     ),
+    "a stride of no windows": (
+        ("data.stride=16",),
+        ("data.stride=16", "data.long_text=sliding_window"),
+        "data.stride",
+        "got 16; expected null, since data.long_text is truncate: it is for sliding_window only",
+    ),
+    "windows further apart than they are long": (
+        ("data.stride=64", "data.long_text=sliding_window", "data.max_length=64"),
+        ("data.stride=32", "data.long_text=sliding_window", "data.max_length=64"),
+        "data.stride",
+        "got 64; expected less than data.max_length, which is 64",
+    ),
+    "windows in padded batches": (
+        ("data.batching=padded", "data.long_text=sliding_window"),
+        ("data.batching=padded", "data.long_text=head_tail"),
+        "data.batching",
+        "expected 'bucketed', since data.long_text is sliding_window",
+    ),
+    "windows of pairs": (
+        ("data.text_columns=[a, b]", "data.long_text=head_tail"),
+        ("data.text_columns=[a]", "data.long_text=head_tail"),
+        "data.text_columns",
+        "expected one column, since data.long_text is head_tail: pairs are truncated",
+    ),
     "a head of texts for words": (
         ("task=token-classification", "model.head=mean"),
         ("task=token-classification",),

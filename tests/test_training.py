@@ -52,7 +52,7 @@ class Kit:
         hardware.set_seed(3)
         loaded = load.load_classifier(self.found, ["0", "1"], "TFAutoModelForSequenceClassification")
         model, names = loaded.model, training.choose_weights(settings, loaded)
-        planned = plan.make(data, settings, self.split.encoded.lengths, 32)
+        planned = plan.make(data, settings, self.split.encoded, 32)
         batches_from = functools.partial(training.make_batches, self.split, data, planned, self.tokenizer, 3, False)
         self.folder.check(overwrite=True)
         with self.folder.open():

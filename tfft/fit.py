@@ -22,12 +22,13 @@ from tfft.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from tfft.console import Voice
     from tfft.data import Encoded, Given, Prepared, Split
+    from tfft.data.windows import LongText
     from tfft.hardware import Device, Precision
     from tfft.models.checkpoint import Checkpoint
     from tfft.models.load import Loaded
     from tfft.plan import Plan
     from tfft.problems import Problem
-    from tfft.recipe import ModelSection, Recipe
+    from tfft.recipe import DataSection, ModelSection, Recipe
     from tfft.run_directory import RunDirectory
     from tfft.scoring import Scorer
     from tfft.training import Best, Trained
@@ -49,6 +50,7 @@ class FitResult:
         output_dir: the run's folder.
         problem: what the labels are, and how logits become answers.
         max_length: tokens a text may have.
+        long_text, window_pooling: what becomes of longer ones, and of the logits of their windows.
     """
 
     scores: dict[str, dict[str, float]]
@@ -58,6 +60,8 @@ class FitResult:
     output_dir: Path
     problem: Problem
     max_length: int
+    long_text: LongText
+    window_pooling: str
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -87,8 +91,9 @@ class FitResult:
             return self.problem.tags(logits, encoded_words, sentences)
         rows = [(text,) if isinstance(text, str) else text for text in texts]
         columns = [list(column) for column in zip(*rows, strict=True)]
-        encoded = encode(columns, self.tokenizer, self.max_length)
-        return self.problem.answers(heads.logits_of(self.model, *self._batches(encoded)))
+        encoded = encode(columns, self.tokenizer, self.max_length, long_text=self.long_text)
+        logits = heads.logits_of(self.model, *self._batches(encoded))
+        return self.problem.answers(heads.pool_windows(logits, encoded.window_starts, self.window_pooling))
 
     def _batches(self, encoded: Encoded) -> Any:
         from tfft.data import batches
@@ -219,7 +224,7 @@ def _run(
     prepared = _prepare(recipe, given, tokenizer, max_length, voice)
 
     from tfft import hardware, plan, problems, training
-    from tfft.models import features
+    from tfft.models import features, heads
 
     task = tasks.TASKS[recipe.task]
     problem = problems.make(prepared.label_map)
@@ -233,8 +238,10 @@ def _run(
     trained_names = training.choose_weights(recipe.training, loaded)
     assert prepared.train.labels is not None
     loss = training.make_loss(recipe.training, problem, prepared.train.labels)
+    if prepared.train.encoded.window_starts is not None:
+        loss = heads.PooledOverWindows(loss, recipe.data.window_pooling)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
-    planned = plan.make(recipe.data, recipe.training, prepared.train.encoded.lengths, max_length)
+    planned = plan.make(recipe.data, recipe.training, prepared.train.encoded, max_length)
     plan.show_model(voice, source.name, loaded, device, precision)
     plan.show_steps(voice, planned, recipe.data)
     if is_dry:
@@ -271,7 +278,23 @@ def _run(
         report = {**scores, **_report(recipe, prepared, planned, trained, precision, device, started)}
         folder.write_json("metrics.json", report)
     _show_end(voice, folder, scores, report)
-    return FitResult(scores, trained.history, model, tokenizer, folder.path, problem, max_length)
+    return FitResult(
+        scores,
+        trained.history,
+        model,
+        tokenizer,
+        folder.path,
+        problem,
+        max_length,
+        _long_text(recipe.data),
+        recipe.data.window_pooling,
+    )
+
+
+def _long_text(section: DataSection) -> LongText:
+    from tfft.data.windows import LongText
+
+    return LongText(section.long_text, section.stride or 0)
 
 
 def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: int, voice: Voice) -> Prepared:
@@ -298,6 +321,7 @@ def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: in
             problem_type=problem_type,
             label_all_tokens=recipe.data.label_all_tokens,
             strict=recipe.data.strict,
+            long_text=_long_text(recipe.data),
         )
     plan.show_data(voice, prepared)
     return prepared
@@ -387,6 +411,7 @@ def _scorers(
             max_length=prepared.max_length,
             pad_to_max_length=recipe.data.padding == "max_length",
             tunes=name == "eval",
+            pooling=recipe.data.window_pooling,
         )
         for name, split in splits.items()
         if split is not None and split.labels is not None

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfft import hardware, tasks
 from tfft.console import Voice
-from tfft.data import Prepared, batches
+from tfft.data import Encoded, Prepared, batches
 from tfft.data.words import IGNORED_LABEL
 from tfft.hardware import Device, Precision
 from tfft.models.load import Loaded, parameter_counts
@@ -88,18 +88,18 @@ class Plan:
         return steps_per_epoch(self.batches_per_epoch, self.accumulated)
 
 
-def make(data: DataSection, training: TrainingSection, lengths: np.ndarray, max_length: int) -> Plan:
-    """The plan for training rows of these `lengths` in tokens."""
+def make(data: DataSection, training: TrainingSection, encoded: Encoded, max_length: int) -> Plan:
+    """The plan for these training rows."""
     batch_size = training.per_device_train_batch_size
     accumulated = training.gradient_accumulation_steps
-    batches_per_epoch = batches.batches_per_epoch(len(lengths), batch_size)
+    batches_per_epoch = batches.batches_per_epoch(encoded.texts, batch_size)
     return Plan(
         batch_size=batch_size,
         copies=2 if training.r_drop_alpha else 1,
         accumulated=accumulated,
         batches_per_epoch=batches_per_epoch,
         stages=tuple(_stage(settings, batches_per_epoch, accumulated) for settings in settings_of_stages(training)),
-        widths=_widths(data, lengths, max_length),
+        widths=_widths(data, encoded.lengths, max_length),
     )
 
 
@@ -134,15 +134,17 @@ def _widths(data: DataSection, lengths: np.ndarray, max_length: int) -> tuple[in
     return batches.bucket_widths(lengths, max_length) if data.batching == "bucketed" else ()
 
 
-def training_memory(plan: Plan, lengths: np.ndarray, config: Any, parameters: int, precision: Precision) -> int | None:
+def training_memory(plan: Plan, encoded: Encoded, config: Any, parameters: int, precision: Precision) -> int | None:
     """Bytes that the largest training step takes by the usual formula, None where the model does not say its sizes.
 
     It counts weights, gradients, Adam's moments and activations, and none of what the libraries themselves take.
     """
+    starts = encoded.window_starts
+    rows = plan.batch_size if starts is None else batches.most_windows(starts, plan.batch_size)
     try:
         activations = hardware.activation_bytes(
-            plan.batch_size * plan.copies,
-            plan.widths[-1] if plan.widths else int(lengths.max()),
+            rows * plan.copies,
+            plan.widths[-1] if plan.widths else int(encoded.lengths.max()),
             config.hidden_size,
             config.num_hidden_layers,
             config.num_attention_heads,
@@ -218,7 +220,9 @@ def show(
     voice.say(f"longest allowed: {prepared.max_length} tokens; rows cut: {_cut_rows(prepared)}")
     if plan.widths:
         voice.say(f"padding: {batches.padding_share(lengths, plan.widths):.1%} of the tokens of an epoch")
-    needed = training_memory(plan, lengths, loaded.model.config, sum(parameter_counts(loaded.model)), precision)
+    needed = training_memory(
+        plan, prepared.train.encoded, loaded.model.config, sum(parameter_counts(loaded.model)), precision
+    )
     if needed is not None:
         voice.say(f"memory of the largest step, estimated: {needed / 2**20:,.0f} MB, and what the libraries take")
     voice.say("dry run: nothing was trained or written")

@@ -195,6 +195,18 @@ def _one_copy(
             row_weights=train.weights,
             first_epoch=first_epoch,
         )
+    if train.encoded.window_starts is not None:
+        return batches.of_documents(
+            train.encoded,
+            train.labels,
+            batch_size=plan.batch_size,
+            widths=plan.widths,
+            seed=seed,
+            tokenizer=tokenizer,
+            gradient_accumulation_steps=plan.accumulated,
+            row_weights=train.weights,
+            first_epoch=first_epoch,
+        )
     if data.batching == "bucketed":
         return batches.bucketed(
             train.encoded,

@@ -13,6 +13,7 @@ from tests import families
 from tests.commands.conftest import Job, rows_of, write_csv
 from tfft import optimizers, plan, recipe
 from tfft.backend import keras, tf
+from tfft.data import Encoded
 from tfft.errors import ModelError, RecipeError
 from tfft.models import freeze
 from tfft.models.parts import part_of, path_of
@@ -138,7 +139,7 @@ def test_stages_take_from_the_section_what_they_do_not_say() -> None:
         learning_rate=1e-5,
     )
     data = recipe.DataSection(text_columns=("text",))
-    made = plan.make(data, training, np.full(10, 8), 32)
+    made = plan.make(data, training, Encoded(np.zeros(80, np.int32), None, np.arange(0, 88, 8), np.zeros(10)), 32)
     assert [(one.epochs, one.total_steps, one.warmup_steps) for one in made.stages] == [(1, 3, 1), (2, 6, 3)]
     assert [one.settings.learning_rate for one in made.stages] == [1e-3, 1e-5]
     assert [one.settings.lr_scheduler_type for one in made.stages] == ["polynomial", "constant"]

@@ -110,7 +110,7 @@ def test_lists_are_read_as_conll_is(job: Job) -> None:
 @pytest.mark.parametrize("static_shapes", [False, True])
 def test_every_label_is_in_an_epoch_once(job: Job, batching: str, static_shapes: bool) -> None:
     chosen, ready, tokenizer = prepared(job, data={"batching": batching})
-    made = plan.make(chosen.data, chosen.training, ready.train.encoded.lengths, 32)
+    made = plan.make(chosen.data, chosen.training, ready.train.encoded, 32)
     dataset = training.make_batches(ready.train, chosen.data, made, tokenizer, 0, static_shapes)
     found = []
     for _, labels, *_ in dataset.take(made.batches_per_epoch):

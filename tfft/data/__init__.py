@@ -18,6 +18,7 @@ from tfft.data.encode import Encoded, encode
 from tfft.data.labels import LabelMap
 from tfft.data.rows import Rows, Splits, counted, sample, split_stratified
 from tfft.data.tables import Targets
+from tfft.data.windows import TRUNCATE, LongText
 from tfft.data.words import EncodedWords, align_labels, encode_words
 from tfft.errors import DataError
 from tfft.recipe import DataSection
@@ -214,6 +215,7 @@ def encode_splits(
     problem_type: str = tasks.SINGLE_LABEL,
     label_all_tokens: bool = False,
     strict: bool = False,
+    long_text: LongText = TRUNCATE,
 ) -> Prepared:
     """Settles the classes on the training split and turns every split into token ids and class ids.
 
@@ -225,6 +227,7 @@ def encode_splits(
         problem_type: what the labels are.
         label_all_tokens: give a word's tag to all its pieces, not to the first alone.
         strict: make tags that break BIO an error, not a note.
+        long_text: what becomes of texts longer than `max_length`.
 
     Raises:
         DataError: there is one class only, or a label that the training split does not have; or, if `strict`, tags that
@@ -237,12 +240,20 @@ def encode_splits(
         for name, rows in _named(splits)
     }
     ready = {
-        name: _encode_split(name, rows, class_ids[name], tokenizer, max_length, cache, advance, label_all_tokens)
+        name: _encode_split(
+            name, rows, class_ids[name], tokenizer, max_length, cache, advance, label_all_tokens, long_text
+        )
         for name, rows in _named(splits)
         if rows is not None
     }
     notes = [*splits.notes, *tag_notes, *checks.examine(splits).sentences()]
     for split in ready.values():
+        if (starts := split.encoded.window_starts) is not None:
+            long = int((np.diff(starts) > 1).sum())
+            notes.append(
+                f"{split.name}: {long} of {len(split)} rows were longer than {max_length} tokens and have {starts[-1]} "
+                f"windows with the others, at most {np.diff(starts).max()} a row"
+            )
         if cut := split.encoded.truncated_rows:
             lost = int(split.encoded.lost_tokens.sum())
             notes.append(
@@ -261,10 +272,12 @@ def _encode_split(
     cache: Path | None,
     advance: Callable[[int], None],
     label_all_tokens: bool,
+    long_text: LongText,
 ) -> Split:
     weights = None if rows.weights is None else np.asarray(rows.weights, np.float32)
     if rows.words is None:
-        return Split(name, rows, encode(rows.texts, tokenizer, max_length, cache, advance), labels, weights)
+        encoded = encode(rows.texts, tokenizer, max_length, cache, advance, long_text)
+        return Split(name, rows, encoded, labels, weights)
     words = encode_words(rows.words, tokenizer, max_length, cache, advance)
     if labels is not None:
         ends = np.cumsum([len(row) for row in rows.words])

@@ -127,6 +127,32 @@ def _check_problem(values: Values) -> _Found:
         yield _got(values, "data.label_separator", "null, since data.label_columns has a column for every label")
 
 
+def _check_long_text(values: Values) -> _Found:
+    mode = values["data.long_text"]
+    for name, empty in (("stride", None), ("window_pooling", "mean")):
+        if mode != "sliding_window" and values[f"data.{name}"] != empty:
+            expected = f"{shown(empty)}, since data.long_text is {mode}: it is for sliding_window only"
+            yield _got(values, f"data.{name}", expected)
+    if mode == "truncate":
+        return
+    if len(values["data.text_columns"]) > 1:
+        yield _got(values, "data.text_columns", f"one column, since data.long_text is {mode}: pairs are truncated")
+    if values["task"] == "token-classification":
+        yield _got(values, "data.long_text", "truncate, since task is token-classification")
+    if mode == "head_tail":
+        return
+    for key, wanted in (("data.batching", "bucketed"), ("runtime.xla", False)):
+        if values[key] != wanted:
+            why = "texts have any number of windows, which only bucketed batches of free shape hold"
+            yield _got(values, key, f"{shown(wanted)}, since data.long_text is sliding_window: {why}")
+    if values["training.strategy"] == "feature_extraction":
+        expected = "truncate or head_tail, since training.strategy is feature_extraction, which keeps one output a text"
+        yield _got(values, "data.long_text", expected)
+    stride, length = values["data.stride"], values["data.max_length"]
+    if stride is not None and length is not None and stride >= length:
+        yield _got(values, "data.stride", f"less than data.max_length, which is {length}")
+
+
 def _check_tokens(values: Values) -> _Found:
     if values["task"] != "token-classification":
         return
@@ -286,6 +312,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_strategy,
     _check_stages,
     _check_problem,
+    _check_long_text,
     _check_tokens,
     _check_loss,
     _check_weight_decay,

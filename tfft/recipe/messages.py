@@ -34,6 +34,7 @@ ALIASES: dict[str, str] = {
     "text_column_names": "data.text_columns",
     "label_column_name": "data.label_column",
     "label_all_pieces": "data.label_all_tokens",
+    "doc_stride": "data.stride",
     "max_seq_length": "data.max_length",
     "max_seq_len": "data.max_length",
     "pad_to_max_length": "data.padding: max_length",

@@ -146,6 +146,17 @@ class DataSection(Section):
     max_length: Annotated[int, Field(ge=8)] | None = Field(
         default=None, description="Tokens kept of a row; null takes as many as the model has positions."
     )
+    long_text: Literal["truncate", "head_tail", "sliding_window"] = Field(
+        default="truncate",
+        description="Of a text longer than max_length: its beginning; beginning and end; or all of it, in windows that "
+        "are trained together and scored as one.",
+    )
+    stride: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Tokens by which a sliding window overlaps the one before; null is 0."
+    )
+    window_pooling: Literal["mean", "max"] = Field(
+        default="mean", description="How the logits of a text's windows become one."
+    )
     padding: Literal["longest", "max_length"] = Field(
         default="longest", description="Pad a batch to its longest row, or every batch to max_length."
     )
