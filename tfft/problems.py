@@ -1,6 +1,14 @@
 """What a problem makes of labels and logits: the loss, decisions, scores' input, and how a prediction is shown.
 
 One class for each problem type of `tasks`, all with the same methods.
+
+Example:
+    >>> logits = np.log([[3.0, 1.0], [1.0, 4.0]])  # (rows, classes): the odds are 3 to 1, and 1 to 4
+    >>> problem = SingleLabel(("bad", "good"))
+    >>> problem.decide(logits).tolist()
+    [0, 1]
+    >>> list(problem.cells(logits, labels=np.array([0, 0])))  # label, prediction, probability
+    [('bad', 'bad', '0.750000'), ('bad', 'good', '0.800000')]
 """
 
 from __future__ import annotations

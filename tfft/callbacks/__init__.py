@@ -1,8 +1,13 @@
 """What happens during `fit`, one callback a file. Keras callbacks all, for anybody's own `model.fit` as well.
 
 Example:
+    >>> from tfft.backend import keras
     >>> from tfft.callbacks import LearningRateLog, StopOnNaN
-    >>> model.fit(dataset, callbacks=[StopOnNaN(), LearningRateLog()])  # doctest: +SKIP
+    >>> model = keras.Sequential([keras.layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(0.5), loss="mse")
+    >>> trained = model.fit([[1.0]], [[2.0]], verbose=0, callbacks=[StopOnNaN(), LearningRateLog()])
+    >>> trained.history["learning_rate"]
+    [0.5]
 """
 
 from __future__ import annotations

@@ -1,6 +1,23 @@
 """Rows to encoded splits: read, checked, labelled, turned into token ids. Batches are made of these in `batches`.
 
 Nothing here loads TensorFlow: whatever is wrong with the data is said before a model is touched.
+
+- `read`, `encode_splits`: a recipe's `data` section to `Prepared` splits
+- `encode`: texts to token ids, with a cache on disk
+- `labels`: labels to class ids
+- `batches` (this one loads TensorFlow): token ids to `tf.data`, `bucketed` or `padded`, and batches for prediction
+
+Example:
+    Rows of any source, here lists, to splits whose classes are settled on the training rows.
+
+    >>> from tfft.models import checkpoint
+    >>> from tfft.recipe import DataSection
+    >>> tokenizer = checkpoint.load_tokenizer(checkpoint.find("tests/fixtures/tiny_bert_torch"))
+    >>> rows = [{"text": "a good movie", "label": "good"}, {"text": "bad", "label": "bad"}]
+    >>> splits = read(DataSection(text_columns=("text",), label_column="label"), seed=1, given=Given(rows))
+    >>> prepared = encode_splits(splits, tokenizer, max_length=16)
+    >>> prepared.label_map.names, prepared.train.labels.tolist()
+    (('bad', 'good'), [1, 0])
 """
 
 from __future__ import annotations

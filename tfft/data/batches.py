@@ -37,6 +37,10 @@ def bucket_widths(
 
     Candidates are the multiples of `multiple` up to `max_length`. Chosen exactly, by dynamic programming over the
     candidates: cost(j, k) = min over i < j of cost(i, k - 1) + (rows longer than width i, up to width j) * width j.
+
+    Example:
+        >>> bucket_widths(np.array([3, 5, 6, 20, 21]), max_length=32, buckets=2)
+        (8, 24)
     """
     rounded = np.minimum(-(-np.maximum(lengths, 1) // multiple) * multiple, max_length)
     candidates, counts = np.unique(rounded, return_counts=True)
@@ -178,6 +182,19 @@ def bucketed(
 
     Returns:
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch, …) labels, (batch,) float32 weights).
+
+    Example:
+        Rows of 3, 4, 6 and 10 tokens in batches of two: the short ones together, the long ones together.
+
+        >>> from transformers import AutoTokenizer
+        >>> from tfft.data.encode import encode
+        >>> tokenizer = AutoTokenizer.from_pretrained("tests/fixtures/tiny_bert_torch")
+        >>> encoded = encode([["a", "a b c d e f g h", "a b", "a b c d"]], tokenizer, max_length=32)
+        >>> labels, widths = np.array([0, 1, 0, 1]), bucket_widths(encoded.lengths, max_length=32)
+        >>> stream = bucketed(encoded, labels, batch_size=2, widths=widths, seed=1, tokenizer=tokenizer)
+        >>> one_epoch = stream.take(batches_per_epoch(len(encoded), batch_size=2))
+        >>> sorted((tuple(inputs["input_ids"].shape), labels.numpy().tolist()) for inputs, labels, _ in one_epoch)
+        [((2, 8), [0, 0]), ((2, 16), [1, 1])]
     """
     rows = _Rows(encoded, tokenizer, labels if of_tokens else None)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
@@ -411,6 +428,17 @@ def padded(
     Returns:
         A dataset of ({"input_ids": (batch, width) int64, …}, (batch, …) labels), with (batch,) float32 weights behind
         the labels where rows have weights, or several batches make one step.
+
+    Example:
+        Rows of 3, 10 and 4 tokens in their order, each batch as wide as its longest row.
+
+        >>> from transformers import AutoTokenizer
+        >>> from tfft.data.encode import encode
+        >>> tokenizer = AutoTokenizer.from_pretrained("tests/fixtures/tiny_bert_torch")
+        >>> encoded = encode([["a", "a b c d e f g h", "a b"]], tokenizer, max_length=32)
+        >>> dataset = padded(encoded, np.array([0, 1, 0]), batch_size=2, tokenizer=tokenizer, shuffle=False)
+        >>> [tuple(inputs["input_ids"].shape) for inputs, labels in dataset]
+        [(2, 10), (1, 4)]
     """
     from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding
 

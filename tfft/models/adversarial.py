@@ -34,6 +34,18 @@ def attack(model: keras.Model, epsilon: float) -> None:
     Raises:
         ValueError: epsilon is not above 0.
         ModelError: the model cannot be given embeddings in place of token ids.
+
+    Example:
+        >>> from tfft.models import heads
+        >>> from tfft.models import checkpoint, load
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> model = load.load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification").model
+        >>> attack(model, epsilon=1.0)
+        >>> model.compile("adam", loss=heads.CrossEntropyFromLogits(), run_eagerly=True)  # for one batch, no trace
+        >>> ids, labels = tf.constant([[2, 90, 3], [2, 91, 3]]), tf.constant([0, 1])
+        >>> trained = model.fit({"input_ids": ids}, labels, verbose=0)
+        >>> list(trained.history)
+        ['loss']
     """
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon is {epsilon}; expected a number above 0, such as 1.0")
@@ -55,6 +67,14 @@ def perturbation(gradient: tf.Tensor, is_real: tf.Tensor, epsilon: float) -> tf.
     Returns:
         (batch, length, width) float32; each row has norm epsilon, and 0 at padding. A row whose gradient is 0, or
         overflowed, stays where it is.
+
+    Example:
+        A gradient of norm 5 at the first place and padding at the second: the move has norm 1.
+
+        >>> gradient = tf.constant([[[3.0, 4.0], [9.0, 9.0]]])
+        >>> move = perturbation(gradient, tf.constant([[True, False]]), epsilon=1.0)
+        >>> [round(float(part), 4) for part in tf.reshape(move, [-1])]
+        [0.6, 0.8, 0.0, 0.0]
     """
     gradient = tf.where(is_real[..., tf.newaxis], tf.cast(gradient, tf.float32), 0.0)
     # By its largest part first: the squares of very small or large ones are no float32 any more.

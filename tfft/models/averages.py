@@ -10,8 +10,18 @@ Mean teachers). Accumulated batches, and steps that float16 leaves out, are no o
 Keras puts the averages into the model by itself; before that, in callbacks too, the model has the raw weights.
 
 Example:
-    >>> with averaged(model):  # doctest: +SKIP
-    ...     scores = score()
+    Adam's first step goes from 4 to 3, by the learning rate; the average is 0.75 * 4 + 0.25 * 3.
+
+    >>> from tfft import optimizers
+    >>> model = keras.Sequential([keras.layers.Dense(1, use_bias=False, kernel_initializer=lambda *_, **__: [[4.0]])])
+    >>> model.build([None, 1])
+    >>> model.compile(optimizers.make("adam", 1.0, ema_momentum=0.75), loss="mse")
+    >>> _ = model.optimizer.apply_gradients([(tf.constant([[1.0]]), model.trainable_variables[0])])
+    >>> with averaged(model):
+    ...     model(tf.ones([1, 1])).numpy().round(4).tolist()
+    [[3.75]]
+    >>> model(tf.ones([1, 1])).numpy().round(4).tolist()
+    [[3.0]]
 """
 
 from __future__ import annotations

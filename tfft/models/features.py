@@ -84,6 +84,18 @@ def head_only(model: keras.Model) -> Iterator[None]:
 
     Raises:
         ModelError: weights below the head are trained, which no training within could reach.
+
+    Example:
+        >>> from tfft.models import freeze
+        >>> from tfft.models import checkpoint, load
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> model = load.load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification").model
+        >>> freeze.feature_extraction(model)
+        >>> inputs = dict(checkpoint.load_tokenizer(found)(["a good movie"], return_tensors="tf"))
+        >>> outputs, logits = encoder_outputs(model, inputs), model(inputs).logits
+        >>> with head_only(model):
+        ...     np.allclose(model({FEATURES: outputs}).logits, logits, atol=1e-6)
+        True
     """
     base = _base(model)
     trained = [path_of(one.name) for one in base.trainable_weights if part_of(one.name) != POOLER]
@@ -219,6 +231,16 @@ def cached_outputs(
 
     Raises:
         ModelError: the head reads more of the encoder than one vector.
+
+    Example:
+        >>> from tfft.data.encode import encode
+        >>> from tfft.models import checkpoint, load
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> model = load.load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification").model
+        >>> tokenizer = checkpoint.load_tokenizer(found)
+        >>> encoded = encode([["a good movie", "it was bad", "not you"]], tokenizer, max_length=16)
+        >>> cached_outputs(model, encoded, tokenizer, batch_size=2, max_length=16).shape  # (rows, 1, hidden)
+        (3, 1, 16)
     """
     path = None
     if cache is not None:

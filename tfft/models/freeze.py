@@ -32,6 +32,17 @@ def trained_names(model: keras.Model, unfreeze: int | str | Sequence[str]) -> fr
 
     Raises:
         ModelError: there are fewer layers, or a pattern matches no part; the model's are listed.
+
+    Example:
+        >>> from tfft.models import checkpoint, load
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> model = load.load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification").model
+        >>> parts_of(trained_names(model, "head"))
+        ('head',)
+        >>> parts_of(trained_names(model, 1))
+        ('layer.1', 'pooler', 'head')
+        >>> parts_of(trained_names(model, ["embeddings", "layer.*"]))
+        ('embeddings', 'layer.0', 'layer.1')
     """
     names = [weight.name for weight in model.trainable_weights]
     parts = parts_of(names)
@@ -57,7 +68,21 @@ def trained_names(model: keras.Model, unfreeze: int | str | Sequence[str]) -> fr
 
 
 def train_exactly(model: keras.Model, names: Container[str]) -> None:
-    """Trains the weights of these names and no other, whatever was frozen by `train_only` or by this before."""
+    """Trains the weights of these names and no other, whatever was frozen by `train_only` or by this before.
+
+    Example:
+        First the head, then one layer with it. All names are taken before anything is frozen.
+
+        >>> from tfft.models import checkpoint, load
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> model = load.load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification").model
+        >>> stages = [trained_names(model, "head"), trained_names(model, 1)]
+        >>> for names in stages:
+        ...     train_exactly(model, names)
+        ...     print(parts_of(weight.name for weight in model.trainable_weights))
+        ('head',)
+        ('layer.1', 'pooler', 'head')
+    """
     layers = [model, *(one for one in model.submodules if isinstance(one, keras.layers.Layer))]
     for layer in layers:
         for weight in list(layer._non_trainable_weights):
@@ -84,6 +109,15 @@ def bitfit(model: keras.Model) -> None:
 
     Raises:
         ModelError: the model is of a family whose parts are not known.
+
+    Example:
+        >>> from tfft.models import checkpoint, load
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> model = load.load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification").model
+        >>> bitfit(model)
+        >>> trained = {weight.name.rpartition("/")[2] for weight in model.trainable_weights}
+        >>> sorted(trained)  # beta is LayerNorm's bias, the kernel is the head's
+        ['beta:0', 'bias:0', 'kernel:0']
     """
     train_only(model, is_bias_or_head)
 

@@ -41,6 +41,11 @@ def mean_of_tokens(hidden: tf.Tensor, attention_mask: tf.Tensor | None) -> tf.Te
 
     Args:
         attention_mask: (batch, tokens), 1 for a real token and 0 for padding; None has no padding.
+
+    Example:
+        >>> hidden = tf.constant([[[1.0], [3.0], [100.0]]])  # one row of two tokens and a place of padding
+        >>> mean_of_tokens(hidden, tf.constant([[1, 1, 0]])).numpy().tolist()
+        [[2.0]]
     """
     hidden = tf.cast(hidden, tf.float32)
     if attention_mask is None:
@@ -202,6 +207,15 @@ def load_with_head(
     Raises:
         ModelError: there is no such pooling, the architecture has no TensorFlow model, or the checkpoint lacks weights
             of the encoder, or their shapes differ.
+
+    Example:
+        >>> from tfft.models import checkpoint
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> model = load_with_head(found, ["bad", "good"], pooling="mean", units=8).model
+        >>> [tuple(weight.shape) for weight in model.weights if part_of(weight.name) == HEAD]
+        [(16, 8), (8,), (8, 2), (2,)]
+        >>> model(tf.constant([[2, 90, 3], [2, 91, 3]])).logits.shape
+        TensorShape([2, 2])
     """
     name_labels(checkpoint.config, label_names, problem_type)
     model = Headed(checkpoint.config, pooling, units, dropout)

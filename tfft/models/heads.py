@@ -34,6 +34,15 @@ class CrossEntropyFromLogits(keras.losses.Loss):
         r_drop_alpha: the batch holds every row twice, its second half the same as its first, and dropout tells the two
             apart: their divergence, KL both ways and halved, counts this much besides (Liang et al. 2021, R-Drop,
             equation 4). 0 takes a batch as it is. See `data.batches.twice`.
+
+    Example:
+        Logits that know nothing cost log 2 a row; with a weight of 3, the second row costs three times as much.
+
+        >>> labels, logits = tf.constant([0, 1]), tf.zeros([2, 2])
+        >>> round(float(CrossEntropyFromLogits()(labels, logits)), 4)
+        0.6931
+        >>> round(float(CrossEntropyFromLogits(class_weights=[1, 3])(labels, logits)), 4)
+        1.3863
     """
 
     def __init__(

@@ -73,6 +73,17 @@ def load_classifier(
     Raises:
         ModelError: the architecture has no such TensorFlow model, or the checkpoint lacks weights of the encoder, or
             their shapes differ.
+
+    Example:
+        >>> from tfft.models import checkpoint
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> loaded = load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification")
+        >>> loaded.new  # the checkpoint has no head
+        ('classifier.weight', 'classifier.bias')
+        >>> tokenizer = checkpoint.load_tokenizer(found)
+        >>> inputs = tokenizer(["a good movie", "it was bad", "not you"], padding=True, return_tensors="tf")
+        >>> loaded.model(dict(inputs)).logits.shape  # (texts, classes)
+        TensorShape([3, 2])
     """
     name_labels(checkpoint.config, label_names, problem_type)
     model = _build(checkpoint.config, auto_class, checkpoint.name)

@@ -1,8 +1,15 @@
 """Step to learning rate, and the optimizers that use it.
 
+- `schedules`: warmup and decay, as Keras schedules
+- `adamw`: Adam and AdamW, made by `make` with all that follows
+- `accumulation`: several batches make one step
+- `rates`: a learning rate for every part of a model
+
 Example:
     >>> from tfft import optimizers
     >>> optimizer = optimizers.make("adamw", optimizers.linear_decay(5e-5, total_steps=1000), weight_decay=0.01)
+    >>> round(float(optimizer.learning_rate), 7)  # a Keras optimizer, for any model's compile
+    5e-05
 """
 
 from __future__ import annotations

@@ -19,6 +19,20 @@ class Accumulates:
     The mean is over batches. Where they differ in their rows, `data.batches` weighs the rows so that it is the mean
     over rows. It takes one more float32 copy of the trained weights. Under float16, a batch whose gradients overflow
     is left out, and its window takes one batch more.
+
+    Example:
+        Two half batches are one whole batch: nothing happens at the first, and the step is 0.5 times their mean
+        gradient, 2.
+
+        >>> from tfft.backend import keras
+        >>> class AccumulatingSGD(Accumulates, keras.optimizers.SGD): ...
+        >>> optimizer = AccumulatingSGD(learning_rate=0.5, gradient_accumulation_steps=2)
+        >>> weight = tf.Variable(0.0)
+        >>> for gradient in (1.0, 3.0):
+        ...     steps = optimizer.apply_gradients([(tf.constant(gradient), weight)])
+        ...     print(int(steps), float(weight))
+        0 0.0
+        1 -1.0
     """
 
     def __init__(

@@ -70,6 +70,15 @@ def make(
 
     Raises:
         ValueError: gradient_accumulation_steps is below 1, or ema_momentum is not from 0 to 1.
+
+    Example:
+        Where the gradient is 0, decay is all that a step does: 1 - 0.1 * 0.5. A bias has none.
+
+        >>> optimizer = make("adamw", learning_rate=0.1, weight_decay=0.5)
+        >>> kernel, bias = tf.Variable(1.0, name="kernel"), tf.Variable(1.0, name="bias")
+        >>> _ = optimizer.apply_gradients([(tf.constant(0.0), kernel), (tf.constant(0.0), bias)])
+        >>> round(float(kernel), 4), float(bias)
+        (0.95, 1.0)
     """
     shared = {
         "learning_rate": learning_rate,

@@ -53,6 +53,12 @@ def multipliers_by_pattern(names: Sequence[str], table: Mapping[str, float]) -> 
 
     Raises:
         ModelError: a pattern matches nothing, or a weight is matched by none.
+
+    Example:
+        >>> names = ["bert/embeddings/w", "bert/encoder/layer_._0/w", "bert/encoder/layer_._1/w", "classifier/kernel"]
+        >>> multipliers = multipliers_by_pattern(names, {"head": 10.0, "layer.*": 1.0, "*": 0.1})
+        >>> list(multipliers.values())
+        [0.1, 1.0, 1.0, 10.0]
     """
     found: dict[str, float] = {}
     used: set[str] = set()

@@ -43,6 +43,13 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         end: the rate at `total_steps`, for `polynomial` and `linear`.
         power: of the polynomial.
         first_step: the step that counts as 0.
+
+    Example:
+        Two steps up to 1.0, then eight down to 0.2 by a parabola: halfway, 0.8 * 0.5 ** 2 + 0.2.
+
+        >>> rate = Schedule("polynomial", peak=1.0, total_steps=10, warmup_steps=2, end=0.2, power=2.0)
+        >>> [round(float(rate(step)), 4) for step in (0, 1, 2, 6, 10)]
+        [0.0, 0.5, 1.0, 0.4, 0.2]
     """
 
     def __init__(
@@ -118,5 +125,11 @@ def make_schedule(
     end: float | None = None,
     power: float | None = None,
 ) -> Schedule:
-    """A `Schedule` from recipe values, where None means the usual: `end` 0, `power` 1."""
+    """A `Schedule` from recipe values, where None means the usual: `end` 0, `power` 1.
+
+    Example:
+        >>> rate = make_schedule("cosine", peak=1.0, total_steps=4)
+        >>> [round(float(rate(step)), 4) for step in range(5)]
+        [1.0, 0.8536, 0.5, 0.1464, 0.0]
+    """
     return Schedule(kind, peak, total_steps, warmup_steps, 0.0 if end is None else end, 1.0 if power is None else power)
