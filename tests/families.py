@@ -45,12 +45,27 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 INPUTS = {"input_ids": tf.constant([[1, 5, 9, 7, 2], [1, 8, 6, 4, 2]]), "attention_mask": tf.ones([2, 5], tf.int32)}
 
 
-def make(family: str) -> keras.Model:
-    """A model of that family with two classes, built, with random weights."""
+def config(family: str, **changes: Any) -> Any:
+    """The configuration of that family's toy, with changes that have the names of BERT's settings."""
     import transformers
 
     name, settings = FAMILIES[family]
-    model = transformers.TFAutoModelForSequenceClassification.from_config(getattr(transformers, name)(**settings))
+    made = getattr(transformers, name)(**settings)
+    for key, value in changes.items():
+        setattr(made, key, value)
+    return made
+
+
+def make(family: str, **changes: Any) -> keras.Model:
+    """A model of that family with two classes, built, with random weights; for `changes` see `config`."""
+    return from_config(config(family, **changes))
+
+
+def from_config(made: Any) -> keras.Model:
+    """The classifier of a configuration, built, with random weights."""
+    import transformers
+
+    model = transformers.TFAutoModelForSequenceClassification.from_config(made)
     model.build_in_name_scope()
     return model
 
