@@ -62,7 +62,7 @@ def test_every_family_has_a_head_and_layers_to_unfreeze(family: str) -> None:
 @pytest.mark.parametrize(
     ("unfreeze", "words"),
     [
-        (3, "unfreeze is 3, and this model has 2 layers"),
+        (3, "unfreeze is 3, and this model has 2 layers to unfreeze"),
         (
             ("head", "layer.7"),
             "'layer.7' is no part of this model; expected some of embeddings, layer.0, layer.1, pooler",

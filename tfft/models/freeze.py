@@ -51,9 +51,11 @@ def trained_names(model: keras.Model, unfreeze: int | str | Sequence[str]) -> fr
     if isinstance(unfreeze, int):
         layers = [part for part in parts if part.startswith("layer.")]
         if unfreeze > len(layers):
+            have = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
+            shared = " (ALBERT uses one layer several times)" if len(layers) == 1 else ""
             raise ModelError(
-                f"training.stages: unfreeze is {unfreeze}, and this model has {len(layers)} layers; expected at most "
-                "that many, or all"
+                f"training.stages: unfreeze is {unfreeze}, and this model has {have}{shared} to unfreeze; expected at "
+                "most that many, or all"
             )
         chosen = {*layers[-unfreeze:], POOLER, HEAD}
     else:
