@@ -19,7 +19,7 @@ INSTALL = $(PIP) install -qq --log $(@D)/setup.log
 FAILED = { echo "error: pip could not install this; its whole log is $(@D)/setup.log" >&2; exit 1; }
 PYTHON_MINOR := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 
-.PHONY: help setup quickstart test test-real bench bench-setup style quality lock clean clean-all
+.PHONY: help setup quickstart test test-real bench techniques bench-setup style quality lock clean clean-all
 
 help:  ## list these verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -72,6 +72,9 @@ export FIND_CHECKPOINT
 
 bench: setup bench-setup  ## measure the whole job against the peers, interleaved
 	$(BIN)/python tests/benchmarks/whole_job.py
+
+techniques: setup  ## measure every technique on MRPC and SST-2 (TFFT_DATA=folder); goes on where it broke off
+	$(BIN)/python tests/benchmarks/techniques.py
 
 bench-setup: .venv-peers/.ready  ## make .venv-peers: PyTorch and what the peers need
 

@@ -61,11 +61,11 @@ def make(family: str, **changes: Any) -> keras.Model:
     return from_config(config(family, **changes))
 
 
-def from_config(made: Any) -> keras.Model:
+def from_config(made: Any, auto_class: str = "TFAutoModelForSequenceClassification") -> keras.Model:
     """The classifier of a configuration, built, with random weights."""
     import transformers
 
-    model = transformers.TFAutoModelForSequenceClassification.from_config(made)
+    model = getattr(transformers, auto_class).from_config(made)
     model.build_in_name_scope()
     return model
 

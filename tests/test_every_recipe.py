@@ -17,7 +17,7 @@ import pytest
 from tests import families
 from tfft import hardware, plan, problems, recipe, tasks, training
 from tfft.backend import keras, tf
-from tfft.data import LabelMap
+from tfft.data import Encoded, LabelMap
 from tfft.models import adversarial, averages, features, freeze, headed, load, lora
 from tfft.models.parts import HEAD, POOLER, part_of
 from tfft.recipe import DataSection, TrainingSection
@@ -36,7 +36,7 @@ CHECKPOINTS = {
     "microsoft/deberta-v3-base": ("deberta-v2", 12),
 }
 # Classes of the recipes whose data have not two.
-CLASSES = {"quickstart": 8, "yelp": 5, "mnli": 3, "emotion": 28, "stsb": 1}
+CLASSES = {"quickstart": 8, "yelp": 5, "mnli": 3, "emotion": 28, "stsb": 1, "wnut17": 13}
 
 # GLUE's tasks to the columns of their texts on the hub, as Transformers' run_glue.py has them.
 GLUE_COLUMNS = {
@@ -86,6 +86,8 @@ def some_labels(problem_type: str, classes: int) -> np.ndarray:
     if problem_type == tasks.REGRESSION:
         return numbers.astype(np.float32)
     ids = (numbers % classes).astype(np.int32)
+    if problem_type == tasks.TOKENS:
+        return np.tile(ids[:, np.newaxis], [1, WIDTH])
     return np.eye(classes, dtype=np.float32)[ids] if problem_type == tasks.MULTI_LABEL else ids
 
 
@@ -118,7 +120,9 @@ def steps_on(
 ) -> Iterator[Step]:
     """The steps of `steps`, on one batch."""
     data = DataSection(text_columns=("text",))
-    planned = plan.make(data, settings, np.full(TRAINING_ROWS, WIDTH), WIDTH)
+    tokens = TRAINING_ROWS * WIDTH
+    rows = Encoded(np.zeros(tokens, np.int32), None, np.arange(0, tokens + 1, WIDTH), np.zeros(TRAINING_ROWS, np.int32))
+    planned = plan.make(data, settings, rows, WIDTH)
     if planned.copies == 2:
         inputs, labels = {name: tf.tile(one, [2, 1]) for name, one in inputs.items()}, np.tile(labels, 2)
     loss = training.make_loss(settings, problem, labels)
@@ -175,17 +179,17 @@ def test_a_recipe_trains_a_toy_of_its_model(name: str) -> None:
     depth = max(counted, default=2)
     config = families.config(family, num_hidden_layers=depth)
     load.name_labels(config, tuple(map(str, range(classes))), problem_type)
-    model = made(chosen.model, config)
+    model = made(chosen.model, config, tasks.TASKS[chosen.task].auto_class)
     taken = list(steps(model, chosen.training, problem_type, classes))
     assert len(taken) == len(chosen.training.stages or [None])
     for step in taken:
         check(step, model, family, chosen.training.strategy)
 
 
-def made(section: recipe.ModelSection, config: Any) -> keras.Model:
+def made(section: recipe.ModelSection, config: Any, auto_class: str) -> keras.Model:
     """The toy with the head that the recipe asks for."""
     if section.head == "default":
-        return families.from_config(config)
+        return families.from_config(config, auto_class)
     given: dict[str, Any] = {"units": section.head_hidden_size, "dropout": section.head_dropout}
     model = headed.Headed(config, section.head, **{name: one for name, one in given.items() if one is not None})
     model.build_in_name_scope()

@@ -704,7 +704,7 @@ def test_rows_given_need_no_source() -> None:
 def test_the_recipes_that_are_promised_are_shipped() -> None:
     assert set(recipe.names()) >= {
         *("mrpc", "sst2", "cola", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
-        *("imdb", "imdb-10k", "yelp", "emotion", "quickstart"),
+        *("imdb", "imdb-10k", "yelp", "emotion", "wnut17", "quickstart"),
         *("bert", "distilbert", "roberta", "xlm-roberta", "electra", "albert", "mpnet", "deberta-v3"),
         *("feature-extraction", "unfreeze", "unfreeze-ulmfit", "lora"),
     }

@@ -472,6 +472,7 @@ def _report(
             "steps": trained.steps,
             "epochs": seen / rows,
             "kept_epoch": trained.kept_epoch,
+            "parameters": trained.parameters,
         },
         "timing": {
             "train_seconds": trained.seconds,

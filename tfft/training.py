@@ -45,6 +45,7 @@ class Trained:
         steps: optimizer steps done.
         batches: batches done, the same number unless gradients were accumulated.
         kept_epoch: the epoch whose weights the model has now, counted from 1.
+        parameters: that were trained, in any stage.
     """
 
     history: list[dict[str, float]]
@@ -52,6 +53,7 @@ class Trained:
     steps: int
     batches: int
     kept_epoch: int
+    parameters: int
 
 
 def choose_weights(training: TrainingSection, loaded: Loaded) -> list[frozenset[str]]:
@@ -272,6 +274,7 @@ def train(
 
     # Or the step is traced twice: TensorFlow traces anew a function that has made variables.
     model.optimizer.build(model.trainable_variables)
+    parameters = parameter_counts(model)[0]
 
     # Weights are scored and kept as the averages, where those are kept; training goes on with the weights themselves.
     def keep(name: str) -> None:
@@ -329,7 +332,7 @@ def train(
     if training.load_best_model_at_end and checkpoints.best_epoch not in (None, kept_epoch):
         save.restore(model, folder / "checkpoint" / "best")
         kept_epoch = checkpoints.best_epoch or 0
-    return Trained(history, seconds, int(model.optimizer.iterations), batches_done, kept_epoch)
+    return Trained(history, seconds, int(model.optimizer.iterations), batches_done, kept_epoch, parameters)
 
 
 def _begin_stage(model: keras.Model, stage: Stage, trained: Container[str]) -> None:

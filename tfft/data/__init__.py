@@ -3,7 +3,8 @@
 Nothing here loads TensorFlow: whatever is wrong with the data is said before a model is touched.
 
 - `read`, `encode_splits`: a recipe's `data` section to `Prepared` splits
-- `encode`: texts to token ids, with a cache on disk
+- `encode`: texts to token ids, with a cache on disk; `windows`: what becomes of texts that are too long
+- `words`: sentences of words to token ids, and back; `conll`: files of such; `tags`: entities of BIO tags
 - `labels`: labels to class ids
 - `batches` (this one loads TensorFlow): token ids to `tf.data`, `bucketed` or `padded`, and batches for prediction
 
