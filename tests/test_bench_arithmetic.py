@@ -24,6 +24,7 @@ def load_script(path: pathlib.Path, name: str) -> types.ModuleType:
 
 
 whole_job = load_script(BENCHMARKS / "whole_job.py", "bench_whole_job")
+techniques = load_script(BENCHMARKS / "techniques.py", "bench_techniques")
 peer_rows = load_script(BENCHMARKS / "peers" / "rows.py", "bench_peer_rows")
 
 SPEED, SECONDS = whole_job.FIGURES[0], whole_job.FIGURES[1]
@@ -250,3 +251,44 @@ def test_selected_rows_keep_text_and_label_together():
     assert len(chosen) == 5 and chosen == peer_rows.select(rows, 5, seed=3) and chosen != peer_rows.select(rows, 5, 4)
     assert list(zip(*chosen.texts, strict=True)) == [(f"t{i}", f"u{i}") for i in chosen.labels]
     assert peer_rows.select(rows, 0, seed=3) == rows
+
+
+# --- techniques -------------------------------------------------------------------------------------------------------
+
+
+def technique_run(technique: str, seed: int, accuracy: float, seconds: float, epochs: float = 2.0) -> object:
+    return techniques.Run("MRPC", technique, seed, accuracy, accuracy / 2, seconds, epochs, 1234)
+
+
+RUNS = [
+    technique_run("full", 1, 0.7, 100.0),
+    technique_run("full", 2, 0.8, 200.0),
+    technique_run("feature extraction", 1, 0.6, 20.0, epochs=20.0),
+    technique_run("feature extraction", 2, 0.5, 60.0, epochs=20.0),
+    technique_run("BitFit", 3, 0.5, 60.0),
+]
+
+
+def test_seconds_of_a_technique_are_compared_within_a_seed() -> None:
+    assert techniques.relative_seconds(RUNS, "feature extraction") == pytest.approx([0.2, 0.3])
+    assert techniques.relative_seconds(RUNS, "BitFit") == []
+    assert techniques.relative_epoch(RUNS, "feature extraction") == pytest.approx(0.025)
+
+
+def test_the_table_of_techniques_has_means_and_spreads() -> None:
+    shown = techniques.table(RUNS[:4])
+    assert "| full | 0.750 (0.700-0.800) | 0.375 (0.350-0.400) | 1,234 | 1.00 (1.00-1.00) |" in shown
+    assert "| feature extraction | 0.550 (0.500-0.600) | 0.275 (0.250-0.300) | 1,234 | 0.25 (0.20-0.30) |" in shown
+    assert "BitFit" not in shown
+
+
+@pytest.mark.parametrize("technique", techniques.TECHNIQUES)
+@pytest.mark.parametrize("task", techniques.TASKS)
+def test_every_technique_is_a_recipe_that_holds(task: str, technique: str, tmp_path: pathlib.Path) -> None:
+    from tfft import recipe
+
+    typed = techniques.command(task, technique, 1, tmp_path, tmp_path / "run")
+    name, *overrides = typed[typed.index("--recipe") + 1 : -1]
+    chosen = recipe.load(name, overrides)
+    assert chosen.training.per_device_train_batch_size == 16
+    assert chosen.output_dir == str(tmp_path / "run")

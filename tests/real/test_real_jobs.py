@@ -93,6 +93,62 @@ def test_imdb_as_it_is_with_a_split_of_its_own(tmp_path: Path) -> None:
     assert 0.4 < metrics["eval"]["accuracy"] <= 1
 
 
+def test_stsb_is_learned_as_a_number(tmp_path: Path) -> None:
+    data = folder_in("TFFT_DATA") / "stsb"
+    metrics = fit(
+        "stsb",
+        tmp_path / "run",
+        f"data.train_file={data / 'train.tsv'}",
+        f"data.validation_file={data / 'dev.tsv'}",
+        "data.label_column=score",
+        "data.max_train_samples=600",
+        "data.max_eval_samples=300",
+        "training.num_train_epochs=2",
+        "training.learning_rate=1e-4",
+        "training.per_device_train_batch_size=16",
+    )
+    assert set(metrics["eval"]) == {"loss", "pearson", "spearmanr"}
+    assert metrics["eval"]["pearson"] > 0.5
+
+
+def test_wnut17_entities_are_found(tmp_path: Path) -> None:
+    data = folder_in("TFFT_DATA") / "wnut17"
+    metrics = fit(
+        "wnut17",
+        tmp_path / "run",
+        f"data.train_file={data / 'train.conll'}",
+        f"data.validation_file={data / 'dev.conll'}",
+        f"data.test_file={data / 'test.conll'}",
+        "data.max_train_samples=1000",
+        "data.max_eval_samples=400",
+        "training.num_train_epochs=2",
+        "training.learning_rate=3e-4",
+    )
+    assert metrics["eval"]["f1"] > 0.2  # no entity at all is 0
+    assert metrics["eval"]["accuracy"] > 0.9
+
+
+def test_reviews_in_windows_are_scored_as_reviews(tmp_path: Path) -> None:
+    metrics = fit(
+        "imdb",
+        tmp_path / "run",
+        f"data.train_file={folder_in('TFFT_DATA') / 'imdb' / 'reviews.csv'}",
+        "data.validation_split=0.25",
+        "data.text_columns=[review]",
+        "data.label_column=sentiment",
+        "data.encoding=utf-8:replace",
+        "data.max_length=64",
+        "data.long_text=sliding_window",
+        "data.stride=16",
+        "data.max_train_samples=64",
+        "data.max_eval_samples=40",
+        "training.num_train_epochs=1",
+        "training.metrics=[accuracy,f1]",
+    )
+    assert metrics["train"] | {"rows": 64, "steps": 8} == metrics["train"]
+    assert len((tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()) >= 41
+
+
 def test_quickstart_needs_no_hub_and_predicts(tmp_path: Path) -> None:
     folder_in("TFFT_CHECKPOINT")
     said = command("tfft.quickstart", "--output-dir", str(tmp_path / "run"))
