@@ -114,6 +114,26 @@ def test_training_is_that_through_the_frozen_encoder(family: str, also_train: tu
     np.testing.assert_allclose(logits(cached), logits(whole), atol=1e-5)
 
 
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_head_of_words_reads_every_token(family: str, tiny_checkpoint: Path) -> None:
+    """The states of all rows end to end, computed in batches of other shapes, give the logits of the whole model."""
+    hardware.set_seed(1)
+    model = families.from_config(families.config(family, num_labels=5), "TFAutoModelForTokenClassification")
+    freeze.feature_extraction(model)
+    assert features.place_read(model) == "tokens"
+    tokenizer = checkpoint.load_tokenizer(checkpoint.find(str(tiny_checkpoint)))
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    ids = np.array([2, 8, 9, 3, 2, 7, 3, 2, 5, 6, 7, 3], np.int32)
+    encoded = Encoded(ids, None, np.array([0, 4, 7, 12]), np.zeros(3, np.int32))
+    states = features.cached_outputs(model, encoded, tokenizer, batch_size=2, max_length=8)
+    assert states.shape == (12, 16)
+    with features.head_only(model):
+        found = logits(model, {FEATURES: tf.constant(states[np.newaxis])})[0]
+    for begin, end in itertools.pairwise(encoded.offsets):
+        row = {"input_ids": ids[np.newaxis, begin:end], "attention_mask": np.ones((1, end - begin), np.int32)}
+        np.testing.assert_allclose(found[begin:end], logits(model, row)[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["bert", "deberta"])
 def test_keras_trains_and_predicts_with_outputs_and_with_tokens_again(family: str) -> None:
     model = make(family)

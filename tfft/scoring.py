@@ -53,7 +53,10 @@ class Scorer:
         self.model, self.problem, self.split, self.names = model, problem, split, tuple(names)
         self.tunes, self.pooling = tunes, pooling
         self.logits: np.ndarray | None = None
-        if split.features is not None:
+        states = None
+        if split.features is not None and split.words is not None:
+            states = batches.TokenStates(split.features, FEATURES)
+        elif split.features is not None:
             self._dataset, self._order = batches.features_for_prediction(
                 split.features, name=FEATURES, batch_size=batch_size
             )
@@ -64,6 +67,7 @@ class Scorer:
             tokenizer=tokenizer,
             max_length=max_length,
             pad_to_max_length=pad_to_max_length,
+            states=states,
         )
 
     def __call__(self) -> dict[str, float]:

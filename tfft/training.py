@@ -186,42 +186,28 @@ def _one_copy(
     train: Split, data: DataSection, plan: Plan, tokenizer: Any, seed: int, static_shapes: bool, first_epoch: int
 ) -> tf.data.Dataset:
     assert train.labels is not None
-    if train.features is not None:
-        return batches.of_features(
-            train.features,
-            train.labels,
-            name=features.FEATURES,
-            batch_size=plan.batch_size,
-            seed=seed,
-            gradient_accumulation_steps=plan.accumulated,
-            row_weights=train.weights,
-            first_epoch=first_epoch,
-        )
+    shared: dict[str, Any] = {
+        "batch_size": plan.batch_size,
+        "seed": seed,
+        "gradient_accumulation_steps": plan.accumulated,
+        "row_weights": train.weights,
+        "first_epoch": first_epoch,
+    }
+    of_tokens = train.words is not None
+    if train.features is not None and not of_tokens:
+        return batches.of_features(train.features, train.labels, name=features.FEATURES, **shared)
     if train.encoded.window_starts is not None:
-        return batches.of_documents(
-            train.encoded,
-            train.labels,
-            batch_size=plan.batch_size,
-            widths=plan.widths,
-            seed=seed,
-            tokenizer=tokenizer,
-            gradient_accumulation_steps=plan.accumulated,
-            row_weights=train.weights,
-            first_epoch=first_epoch,
-        )
-    if data.batching == "bucketed":
+        return batches.of_documents(train.encoded, train.labels, widths=plan.widths, tokenizer=tokenizer, **shared)
+    if data.batching == "bucketed" or train.features is not None:
         return batches.bucketed(
             train.encoded,
             train.labels,
-            batch_size=plan.batch_size,
             widths=plan.widths,
-            seed=seed,
             tokenizer=tokenizer,
             static_shapes=static_shapes,
-            gradient_accumulation_steps=plan.accumulated,
-            row_weights=train.weights,
-            first_epoch=first_epoch,
-            of_tokens=train.words is not None,
+            of_tokens=of_tokens,
+            states=None if train.features is None else batches.TokenStates(train.features, features.FEATURES),
+            **shared,
         )
     one_epoch = batches.padded(
         train.encoded,
@@ -232,7 +218,7 @@ def _one_copy(
         max_length=plan.widths[0] if plan.widths else None,
         gradient_accumulation_steps=plan.accumulated,
         row_weights=train.weights,
-        of_tokens=train.words is not None,
+        of_tokens=of_tokens,
     )
     return batches.without_autotune(one_epoch.repeat())
 

@@ -74,15 +74,22 @@ def test_mrpc_with_its_own_columns_and_a_test_split(tmp_path: Path) -> None:
     assert 0.4 < metrics["eval"]["accuracy"] <= 1
 
 
-def test_imdb_as_it_is_with_a_split_of_its_own(tmp_path: Path) -> None:
-    metrics = fit(
-        "imdb",
-        tmp_path / "run",
+def reviews() -> tuple[str, ...]:
+    """The reviews as they are, a quarter of them to validate on."""
+    return (
         f"data.train_file={folder_in('TFFT_DATA') / 'imdb' / 'reviews.csv'}",
         "data.validation_split=0.25",
         "data.text_columns=[review]",
         "data.label_column=sentiment",
         "data.encoding=utf-8:replace",
+    )
+
+
+def test_imdb_as_it_is_with_a_split_of_its_own(tmp_path: Path) -> None:
+    metrics = fit(
+        "imdb",
+        tmp_path / "run",
+        *reviews(),
         "data.max_length=48",
         "data.max_train_samples=320",
         "data.max_eval_samples=100",
@@ -132,11 +139,7 @@ def test_reviews_in_windows_are_scored_as_reviews(tmp_path: Path) -> None:
     metrics = fit(
         "imdb",
         tmp_path / "run",
-        f"data.train_file={folder_in('TFFT_DATA') / 'imdb' / 'reviews.csv'}",
-        "data.validation_split=0.25",
-        "data.text_columns=[review]",
-        "data.label_column=sentiment",
-        "data.encoding=utf-8:replace",
+        *reviews(),
         "data.max_length=64",
         "data.long_text=sliding_window",
         "data.stride=16",

@@ -64,7 +64,8 @@ class Split:
         labels: see `labels.encode_labels`, (rows,) int32 class ids where a row has one; None where the split has none.
         weights: (rows,) float32, what each row counts in the training loss; None where all count 1.
         words: where words have labels, which piece is of which; `labels` are then (tokens,), -100 where none counts.
-        features: (rows, 1, hidden) float32, a frozen encoder's outputs, to be taken in place of tokens.
+        features: (rows, 1, hidden) float32, a frozen encoder's outputs, to be taken in place of tokens; where words
+            have labels, (tokens, hidden).
     """
 
     name: str

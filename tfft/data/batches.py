@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,6 +82,18 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
+class TokenStates(NamedTuple):
+    """An encoder's outputs for every token, taken in place of token ids.
+
+    Attributes:
+        values: (tokens, hidden) float32, all rows end to end.
+        name: of the model's input that takes them.
+    """
+
+    values: np.ndarray
+    name: str
+
+
 class _Rows:
     """Encoded rows as tensors, and the one operation on them: padded batches of chosen rows."""
 
@@ -107,6 +119,17 @@ class _Rows:
         if self.needs_mask:
             inputs["attention_mask"] = tf.cast(real, tf.int32)
         return inputs
+
+    def batch_of(self, states: TokenStates) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+        """What gives the states of the tokens of `rows` (batch,) in place of their ids, and which places hold one."""
+        held = tf.constant(states.values)
+
+        def batch(rows: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
+            real, source = self._places(rows, width)
+            found = tf.where(real[:, :, tf.newaxis], tf.gather(held, source), 0.0)
+            return {states.name: found, "attention_mask": tf.cast(real, tf.int32)}
+
+        return batch
 
     def labels(self, rows: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
         """The labels of the tokens of `rows` (batch,): (batch, width) int32, -100 at padding."""
@@ -156,6 +179,7 @@ def bucketed(
     row_weights: np.ndarray | None = None,
     first_epoch: int = 0,
     of_tokens: bool = False,
+    states: TokenStates | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of training batches (inputs, labels, weights), rows of similar length together.
 
@@ -179,6 +203,7 @@ def bucketed(
         first_epoch: the number of the epoch that it begins with, from 0.
         of_tokens: `labels` are (tokens,) int32, for all rows end to end, and -100 where none counts; the mean of a
             window is then over the tokens that count.
+        states: what stands in place of token ids.
 
     Returns:
         A dataset of ({"input_ids": (batch, width) int32, …}, (batch, …) labels, (batch,) float32 weights).
@@ -199,7 +224,7 @@ def bucketed(
     rows = _Rows(encoded, tokenizer, labels if of_tokens else None)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
     return _endless(
-        rows.batch,
+        rows.batch if states is None else rows.batch_of(states),
         width_of_row,
         rows.labels if of_tokens else _labels_of_rows(labels),
         _tokens_that_count(encoded, labels) if of_tokens else np.ones(len(encoded), np.int32),
@@ -518,13 +543,20 @@ def _one_a_row(labels: np.ndarray) -> Any:
 
 
 def for_prediction(
-    encoded: Encoded, *, batch_size: int, tokenizer: Any, max_length: int, pad_to_max_length: bool = False
+    encoded: Encoded,
+    *,
+    batch_size: int,
+    tokenizer: Any,
+    max_length: int,
+    pad_to_max_length: bool = False,
+    states: TokenStates | None = None,
 ) -> tuple[tf.data.Dataset, np.ndarray]:
     """Batches of all rows, sorted by length so that little is padded, and the order they come in.
 
     Args:
         max_length: the most tokens a row may have.
         pad_to_max_length: pad every batch to `max_length` instead of to its longest row, rounded up to a multiple of 8.
+        states: what stands in place of token ids.
 
     Returns:
         The dataset of inputs, and `order` (rows,): row i of the output belongs to row `order[i]` of `encoded`.
@@ -538,8 +570,9 @@ def for_prediction(
     if pad_to_max_length:
         widths = np.full_like(widths, max_length)
     ordered = tf.constant(order)
+    inputs_of = rows.batch if states is None else rows.batch_of(states)
     dataset = tf.data.Dataset.from_tensor_slices((starts, widths.astype(np.int32))).map(
-        lambda start, width: rows.batch(ordered[start : start + batch_size], width), num_parallel_calls=MAP_THREADS
+        lambda start, width: inputs_of(ordered[start : start + batch_size], width), num_parallel_calls=MAP_THREADS
     )
     cardinality = tf.data.experimental.assert_cardinality(len(starts))
     return without_autotune(dataset.apply(cardinality).prefetch(PREFETCH_BATCHES)), order

@@ -1,8 +1,9 @@
 """Training a head on a frozen encoder's outputs, computed once and kept on disk.
 
-What a head reads of the encoder is one vector a row: the pooler's output (BERT, ALBERT), the first token's last state
-(all others, or where the pooler is trained with the head), or what `Headed` pools. `cached_outputs` computes it
-for all rows, and within `head_only` the same model takes it in place of tokens:
+What a head of texts reads of the encoder is one vector a row: the pooler's output (BERT, ALBERT), the first token's
+last state (all others, or where the pooler is trained with the head), or what `Headed` pools; a head of words reads the
+last state of every token. `cached_outputs` computes it for all rows, and within `head_only` the same model takes it in
+place of tokens:
 
     outputs = cached_outputs(model, encoded, tokenizer, batch_size=32, max_length=128, cache=folder)
     with head_only(model):
@@ -40,7 +41,7 @@ _NO_MATTER = frozenset({"architectures", "id2label", "label2id", "num_labels", "
 
 
 def encoder_outputs(model: keras.Model, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-    """What the head reads of the encoder, with dropout off: (batch, 1, hidden) float32.
+    """What the head reads of the encoder, with dropout off: (batch, 1, hidden) float32, or (batch, tokens, hidden).
 
     Args:
         model: one of Transformers' classifiers or `Headed`, built. Not within `head_only`, where the encoder is out of
@@ -54,6 +55,8 @@ def _outputs(model: keras.Model, place: str, inputs: dict[str, tf.Tensor]) -> tf
     output = _base(model)(inputs, return_dict=True, training=False)
     if place == "pooler":
         found = output.pooler_output
+    elif place == "tokens":
+        return tf.cast(output.last_hidden_state, tf.float32)
     elif place == "cls":
         found = output.last_hidden_state[:, 0]
     else:
@@ -62,7 +65,7 @@ def _outputs(model: keras.Model, place: str, inputs: dict[str, tf.Tensor]) -> tf
 
 
 def place_read(model: keras.Model) -> str:
-    """What the head reads: `pooler`, a frozen pooler's output; `cls`, the first token's last state; or `mean`.
+    """What the head reads: `pooler`, a frozen pooler's output; `cls`, the first token's last state; `mean`; `tokens`.
 
     A pooler that is trained counts as part of the head, which then reads what the pooler does.
     """
@@ -70,6 +73,8 @@ def place_read(model: keras.Model) -> str:
 
     if isinstance(model, Headed):
         return str(model.settings["pooling"])
+    if _gives_one_for_each_token(model):
+        return "tokens"
     return "pooler" if _reads_pooler(model) and not _base(model).pooler.trainable_weights else "cls"
 
 
@@ -150,6 +155,14 @@ def _base(model: keras.Model) -> keras.layers.Layer:
     return getattr(model, model.base_model_prefix)
 
 
+def _gives_one_for_each_token(model: keras.Model) -> bool:
+    """Whether the logits are of tokens, not of rows: asked of the head, with two tokens."""
+    base = _base(model)
+    features = tf.zeros([1, 2, model.config.hidden_size], base.compute_dtype)
+    with _answering(base, lambda _: features[:, 0]):
+        return bool(model({FEATURES: features}, training=False).logits.shape.rank == 3)
+
+
 def _reads_pooler(model: keras.Model) -> bool:
     """Whether the head reads the pooler's output, asked of the head: a gradient comes back from what it reads."""
     base = _base(model)
@@ -218,6 +231,8 @@ def cached_outputs(
 ) -> np.ndarray:
     """The `encoder_outputs` of all rows in their own order, (rows, 1, hidden) float32.
 
+    Where words have labels, (tokens, hidden): those of all rows' tokens end to end, without padding.
+
     Args:
         model: see `encoder_outputs`; the weights of its encoder are those of this moment.
         encoded: the rows.
@@ -246,7 +261,7 @@ def cached_outputs(
     if cache is not None:
         key = fingerprint(encoder or encoder_fingerprint(model), encoded, tokenizer)
         path = cache / f"{key}.safetensors"
-        if (found := _read(path, (len(encoded), 1, model.config.hidden_size))) is not None:
+        if (found := _read(path, _shape(model, encoded))) is not None:
             advance(len(encoded))
             return found
     outputs = _compute(model, encoded, tokenizer, batch_size, max_length, advance)
@@ -267,7 +282,7 @@ def _compute(
     max_length: int,
     advance: Callable[[int], None],
 ) -> np.ndarray:
-    outputs = np.zeros((len(encoded), 1, model.config.hidden_size), np.float32)
+    outputs = np.zeros(_shape(model, encoded), np.float32)
     if not len(encoded):
         return outputs
     dataset, order = for_prediction(encoded, batch_size=batch_size, tokenizer=tokenizer, max_length=max_length)
@@ -282,10 +297,21 @@ def _compute(
     done = 0
     for inputs in dataset:
         found = compute(inputs).numpy()
-        outputs[order[done : done + len(found)]] = found
+        rows = order[done : done + len(found)]
+        if place == "tokens":
+            for row, real, states in zip(rows, inputs["attention_mask"].numpy(), found, strict=True):
+                outputs[encoded.offsets[row] : encoded.offsets[row + 1]] = states[real.astype(bool)]
+        else:
+            outputs[rows] = found
         done += len(found)
         advance(len(found))
     return outputs
+
+
+def _shape(model: keras.Model, encoded: Encoded) -> tuple[int, ...]:
+    if place_read(model) == "tokens":
+        return (len(encoded.input_ids), model.config.hidden_size)
+    return (len(encoded), 1, model.config.hidden_size)
 
 
 def _check_place(model: keras.Model, inputs: dict[str, tf.Tensor]) -> None:

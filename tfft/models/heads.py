@@ -20,7 +20,31 @@ _SEGMENTS: Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
 POOLINGS = tuple(_SEGMENTS)
 
 
-class CrossEntropyFromLogits(keras.losses.Loss):
+class _ClassLoss(keras.losses.Loss):
+    """The settings that losses of classes share."""
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        r_drop_alpha: float = 0.0,
+    ) -> None:
+        super().__init__(name="loss")
+        self.r_drop_alpha = r_drop_alpha
+        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
+        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "label_smoothing": self.label_smoothing,
+            "focal_gamma": self.focal_gamma,
+            "class_weights": self.class_weights,
+            "r_drop_alpha": self.r_drop_alpha,
+        }
+
+
+class CrossEntropyFromLogits(_ClassLoss):
     """Cross-entropy of integer labels (batch,) and logits (batch, classes), in float32, by the mean over the batch.
 
     It takes logits and nothing else: there is no switch that would make it read probabilities.
@@ -45,18 +69,6 @@ class CrossEntropyFromLogits(keras.losses.Loss):
         1.3863
     """
 
-    def __init__(
-        self,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 0.0,
-        class_weights: Sequence[float] | None = None,
-        r_drop_alpha: float = 0.0,
-    ) -> None:
-        super().__init__(name="loss")
-        self.r_drop_alpha = r_drop_alpha
-        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
-        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
-
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """The loss of each row, (batch,) float32."""
         labels = tf.reshape(tf.cast(y_true, tf.int32), [-1])
@@ -73,14 +85,6 @@ class CrossEntropyFromLogits(keras.losses.Loss):
         if self.r_drop_alpha:
             losses += self.r_drop_alpha * tf.tile(_divergence(*tf.split(logits, 2)), [2])
         return losses
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "label_smoothing": self.label_smoothing,
-            "focal_gamma": self.focal_gamma,
-            "class_weights": self.class_weights,
-            "r_drop_alpha": self.r_drop_alpha,
-        }
 
 
 def _divergence(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
@@ -107,7 +111,7 @@ class TokenCrossEntropyFromLogits(CrossEntropyFromLogits):
         return sums * rows / tf.maximum(tf.reduce_sum(counted), 1.0)
 
 
-class BinaryCrossEntropyFromLogits(keras.losses.Loss):
+class BinaryCrossEntropyFromLogits(_ClassLoss):
     """Binary cross-entropy of labels (batch, classes), 0 or 1 each, and logits of the same shape, in float32.
 
     A row's loss is the mean over its classes, the batch's the mean over its rows.
@@ -118,17 +122,6 @@ class BinaryCrossEntropyFromLogits(keras.losses.Loss):
         class_weights: (classes,) what the rows that have each class count for it. None counts all alike.
         r_drop_alpha: as in `CrossEntropyFromLogits`; the divergence is that of the classes' Bernoulli distributions.
     """
-
-    def __init__(
-        self,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 0.0,
-        class_weights: Sequence[float] | None = None,
-        r_drop_alpha: float = 0.0,
-    ) -> None:
-        super().__init__(name="loss")
-        self.label_smoothing, self.focal_gamma, self.r_drop_alpha = label_smoothing, focal_gamma, r_drop_alpha
-        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """The loss of each row, (batch,) float32."""
@@ -145,14 +138,6 @@ class BinaryCrossEntropyFromLogits(keras.losses.Loss):
             divergence = 0.5 * (tf.sigmoid(one) - tf.sigmoid(other)) * (one - other)
             losses += self.r_drop_alpha * tf.tile(divergence, [2, 1])
         return tf.reduce_mean(losses, axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "label_smoothing": self.label_smoothing,
-            "focal_gamma": self.focal_gamma,
-            "class_weights": self.class_weights,
-            "r_drop_alpha": self.r_drop_alpha,
-        }
 
 
 class SquaredError(keras.losses.Loss):

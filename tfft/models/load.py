@@ -21,7 +21,7 @@ from tfft.models.parts import path_of
 from tfft.tasks import SINGLE_LABEL, TOKENS
 
 # Families whose code branches on no tensor, so AutoGraph would spend seconds of every start to change nothing.
-PLAIN_PYTHON = frozenset({"albert", "bert", "deberta-v2", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
+PLAIN_PYTHON = frozenset({"albert", "bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
 # Parts that a checkpoint may lack although they belong to the base model: PyTorch models are often saved without them.
 _OPTIONAL_IN_BASE = ("pooler", "position_ids")
 

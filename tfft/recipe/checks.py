@@ -161,8 +161,8 @@ def _check_tokens(values: Values) -> _Found:
         yield _got(values, "data.text_columns", f"one column, {why}: words of one sentence have tags")
     if values["model.head"] != "default":
         yield _got(values, "model.head", f"default, {why}: cls and mean make one vector of a whole text")
-    if values["training.strategy"] == "feature_extraction":
-        yield _got(values, "training.strategy", f"another one, {why}: outputs are kept for whole texts only")
+    if values["training.strategy"] == "feature_extraction" and values["data.batching"] == "padded":
+        yield _got(values, "data.batching", f"bucketed, {why} and training.strategy is feature_extraction")
     if values["training.gradient_accumulation_steps"] > 1 and values["data.batching"] == "padded":
         yield _got(values, "data.batching", f"bucketed, {why} and training.gradient_accumulation_steps is above 1")
 
