@@ -273,52 +273,69 @@ def train(
             return score()
 
     checkpoints = callbacks.Checkpoints(keep, *((best.monitor, best.mode) if best else ()))
-    shared = [
-        callbacks.ValidationScores(score_averaged) if score else None,
-        callbacks.LearningRateLog(),
-        callbacks.StopOnNaN(),
-        checkpoints,
-        keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False, profile_batch=0),
-    ]
+    scores = callbacks.ValidationScores(score_averaged) if score else None
     history: list[dict[str, float]] = []
     batches_done = 0
     began = time.perf_counter()
-    for number, stage in enumerate(plan.stages):
-        if len(plan.stages) > 1:
-            assert trained is not None
-            _begin_stage(model, stage, trained[number])
-            voice.say(f"stage {number + 1} of {len(plan.stages)}: {parameter_counts(model)[0]:,} parameters trained")
-        stop = callbacks.StopAtBatch(stage.total_batches)
-        progress = callbacks.Progress(
-            voice, stage.total_batches, plan.batches_per_epoch, plan.batch_size, plan.accumulated, len(history)
-        )
-        # StopAtBatch counts an epoch's batches before its end is reported; Progress goes last, when the logs are whole.
-        wanted = [*shared[:3], stop, _early_stopping(training, best), *shared[3:], progress]
-        try:
-            fitted = model.fit(
-                batches_from(len(history)),
-                initial_epoch=len(history),
-                epochs=len(history) + stage.epochs,
-                steps_per_epoch=plan.batches_per_epoch,
-                verbose=0,
-                callbacks=[one for one in wanted if one is not None],
-            )
-        except RunError as error:
-            raise RunError(f"{error}. {_what_is_kept(folder, checkpoints)}") from None
-        except KeyboardInterrupt:
-            progress.close()
-            keep("last")
-            raise KeyboardInterrupt(_interrupted(folder, int(model.optimizer.iterations), plan)) from None
-        finally:
-            progress.close()
-        history += _rows(fitted)
-        batches_done += stop.batches
+    try:
+        for number, stage in enumerate(plan.stages):
+            if len(plan.stages) > 1:
+                assert trained is not None
+                _begin_stage(model, stage, trained[number])
+                voice.say(
+                    f"stage {number + 1} of {len(plan.stages)}: {parameter_counts(model)[0]:,} parameters trained"
+                )
+            stop = callbacks.StopAtBatch(stage.total_batches)
+            wanted = [
+                scores,
+                callbacks.LearningRateLog(),
+                callbacks.StopOnNaN(),
+                stop,
+                _early_stopping(training, best),
+                checkpoints,
+                keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False, profile_batch=0),
+            ]
+            history += _fit_stage(model, batches_from(len(history)), plan, stage, len(history), voice, wanted)
+            batches_done += stop.batches
+    except RunError as error:
+        raise RunError(f"{error}. {_what_is_kept(folder, checkpoints)}") from None
+    except KeyboardInterrupt:
+        keep("last")
+        raise KeyboardInterrupt(_interrupted(folder, int(model.optimizer.iterations), plan)) from None
     seconds = time.perf_counter() - began
     kept_epoch = checkpoints.last_epoch or 0
     if training.load_best_model_at_end and checkpoints.best_epoch not in (None, kept_epoch):
         save.restore(model, folder / "checkpoint" / "best")
         kept_epoch = checkpoints.best_epoch or 0
     return Trained(history, seconds, int(model.optimizer.iterations), batches_done, kept_epoch, parameters)
+
+
+def _fit_stage(
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    plan: Plan,
+    stage: Stage,
+    first_epoch: int,
+    voice: Voice,
+    wanted: Sequence[keras.callbacks.Callback | None],
+) -> list[dict[str, float]]:
+    """Keras's `fit` for the stage's epochs, with progress; its history."""
+    progress = callbacks.Progress(
+        voice, stage.total_batches, plan.batches_per_epoch, plan.batch_size, plan.accumulated, first_epoch
+    )
+    try:
+        fitted = model.fit(
+            dataset,
+            initial_epoch=first_epoch,
+            epochs=first_epoch + stage.epochs,
+            steps_per_epoch=plan.batches_per_epoch,
+            verbose=0,
+            # Progress goes last, when the epoch's logs are whole.
+            callbacks=[*(one for one in wanted if one is not None), progress],
+        )
+    finally:
+        progress.close()
+    return _rows(fitted)
 
 
 def _begin_stage(model: keras.Model, stage: Stage, trained: Container[str]) -> None:
