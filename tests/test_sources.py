@@ -14,7 +14,8 @@ from typing import Any
 import numpy
 import pytest
 
-from tfft.data import checks, files, hub_sets, memory
+from tfft import tasks
+from tfft.data import checks, files, hub_sets, memory, tables
 from tfft.data.labels import LabelMap, encode_labels, settle_labels
 from tfft.data.rows import Rows, Splits, sample, split_stratified
 from tfft.errors import DataError, HubError
@@ -659,3 +660,48 @@ def test_the_report_counts_what_deserves_attention() -> None:
 def test_pairs_are_repeated_only_where_both_texts_are() -> None:
     pairs = Rows(texts=(["a", "a", "a"], ["b", "c", "b"]), labels=[0, 1, 0], numbers=[1, 2, 3], source="x")
     assert checks.examine(Splits(pairs, None, None)).splits[0].duplicated_rows == 1
+
+
+# --- lists of class ids -----------------------------------------------------------------------------------------------
+
+
+def dataset_with_lists(column: str, texts: list[Any], ids: list[list[int]]) -> Any:
+    """As the hub has GoEmotions and CoNLL-2003: a list of class ids a row, and the classes' names beside them."""
+    import datasets
+
+    label = datasets.ClassLabel(names=["O", "joy", "fear"])
+    text = datasets.Value("string")
+    features = datasets.Features(
+        {column: datasets.List(text) if isinstance(texts[0], list) else text, "labels": datasets.List(label)}
+    )
+    return datasets.Dataset.from_dict({column: texts, "labels": ids}, features=features)
+
+
+def test_several_class_ids_a_row_keep_their_names() -> None:
+    given = dataset_with_lists("text", ["a", "b", "c"], [[1, 2], [], [2]])
+    targets = tables.Targets(tasks.MULTI_LABEL)
+    rows, _ = memory.from_python(given, text_columns=["text"], label_column="labels", targets=targets)
+    label_map = settle_labels(rows, tasks.MULTI_LABEL)
+    assert label_map.names == ("O", "joy", "fear")
+    assert encode_labels(rows, label_map).tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 1]]
+
+
+def test_a_class_id_a_word_becomes_its_name() -> None:
+    given = dataset_with_lists("tokens", [["a", "b"], ["c"]], [[0, 2], [1]])
+    targets = tables.Targets(tasks.TOKENS)
+    rows, _ = memory.from_python(given, text_columns=["tokens"], label_column="labels", targets=targets)
+    assert rows.labels == [("O", "fear"), ("joy",)]
+    assert rows.words == [("a", "b"), ("c",)] and rows.texts == (["a b", "c"],)
+    label_map = settle_labels(rows, tasks.TOKENS)
+    assert label_map.names == ("O", "joy", "fear")
+    assert encode_labels(rows, label_map).tolist() == [0, 2, 1]
+
+
+def test_words_whose_class_ids_are_hidden_cannot_be_scored() -> None:
+    given = dataset_with_lists("tokens", [["a", "b"], ["c"]], [[-1, -1], [-1]])
+    targets = tables.Targets(tasks.TOKENS)
+    rows, notes = memory.from_python(
+        given, text_columns=["tokens"], label_column="labels", targets=targets, needs_labels=False
+    )
+    assert rows.labels is None
+    assert any("its rows have no labels" in note for note in notes)
