@@ -108,12 +108,14 @@ def test_stsb_is_learned_as_a_number(tmp_path: Path) -> None:
         f"data.train_file={data / 'train.tsv'}",
         f"data.validation_file={data / 'dev.tsv'}",
         "data.label_column=score",
-        "data.max_train_samples=600",
-        "data.max_eval_samples=300",
-        "training.num_train_epochs=2",
+        "data.max_train_samples=800",
+        "data.max_eval_samples=150",
+        "training.num_train_epochs=3",
         "training.learning_rate=1e-4",
-        "training.per_device_train_batch_size=16",
+        "training.warmup_ratio=0.1",
+        "training.per_device_train_batch_size=8",
     )
+    # It takes a whole epoch until the mean score is learned, and only then what differs from it.
     assert set(metrics["eval"]) == {"loss", "pearson", "spearmanr"}
     assert metrics["eval"]["pearson"] > 0.5
 
