@@ -346,3 +346,15 @@ def test_nothing_heavy_is_imported_with_the_package():
     found |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     roots = {name.partition(".")[0] for name in found}
     assert roots <= set(sys.stdlib_module_names) | {"numpy", "tfft"}
+
+
+def test_metrics_of_other_labels_are_refused():
+    several = np.eye(3, dtype=int)
+    with pytest.raises(
+        errors.RecipeError, match="metric f1 is not for rows with several labels; those that are: accur"
+    ):
+        metrics.compute(["f1"], several, several)
+    with pytest.raises(errors.RecipeError, match="metric seqeval compares tags of words"):
+        metrics.compute(["seqeval"], [0, 1], [0, 1])
+    with pytest.raises(errors.RecipeError, match="metric accuracy compares labels of rows"):
+        metrics.compute(["accuracy"], [["O"]], [["O"]])

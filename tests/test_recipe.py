@@ -134,6 +134,48 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "model.head",
         "got 'mean'; expected default, since task is token-classification",
     ),
+    "a problem that the task has not": (
+        ("task=token-classification", "problem_type=regression"),
+        ("problem_type=regression",),
+        "problem_type",
+        "got 'regression'; expected one of token_classification, since task is token-classification",
+    ),
+    "tags of texts": (
+        ("data.strict=true",),
+        ("data.strict=true", "task=token-classification"),
+        "data.strict",
+        "got true; expected false, since problem_type is single_label_classification: it is for token_classification",
+    ),
+    "pieces of texts": (
+        ("data.label_all_tokens=true",),
+        ("data.label_all_tokens=true", "task=token-classification"),
+        "data.label_all_tokens",
+        "got true; expected false, since problem_type is single_label_classification",
+    ),
+    "rates of layers that are not trained": (
+        ("training.strategy=feature_extraction", "training.layerwise_lr_decay=0.9"),
+        ("training.layerwise_lr_decay=0.9",),
+        "training.layerwise_lr_decay",
+        "expected null, since training.strategy is feature_extraction: nothing below the head is trained",
+    ),
+    "windows under XLA": (
+        ("runtime.xla=true", "data.long_text=sliding_window"),
+        ("runtime.xla=true", "data.long_text=head_tail"),
+        "runtime.xla",
+        "got true; expected false, since data.long_text is sliding_window",
+    ),
+    "one output for many windows": (
+        ("training.strategy=feature_extraction", "data.long_text=sliding_window"),
+        ("training.strategy=feature_extraction", "data.long_text=head_tail"),
+        "data.long_text",
+        "expected truncate or head_tail, since training.strategy is feature_extraction",
+    ),
+    "windows of words": (
+        ("task=token-classification", "data.long_text=sliding_window"),
+        ("task=token-classification",),
+        "data.long_text",
+        "expected truncate, since task is token-classification",
+    ),
     "stages of nothing": (
         ("training.strategy=gradual_unfreezing",),
         ("training.strategy=gradual_unfreezing", "training.stages=[{unfreeze: head}, {unfreeze: all}]"),

@@ -705,3 +705,17 @@ def test_words_whose_class_ids_are_hidden_cannot_be_scored() -> None:
     )
     assert rows.labels is None
     assert any("its rows have no labels" in note for note in notes)
+
+
+@pytest.mark.parametrize(("values", "are_there"), [([-1.0, -1.0], False), ([-1.0, 2.5], True)])
+def test_hidden_numbers_are_none(values: list[float], are_there: bool) -> None:
+    """As GLUE's STS-B has them in its test split: -1 throughout."""
+    rows, notes = memory.from_python(
+        {"text": ["a", "b"], "label": values},
+        text_columns=["text"],
+        label_column="label",
+        needs_labels=False,
+        targets=tables.Targets(tasks.REGRESSION),
+    )
+    assert rows.labels == (values if are_there else None)
+    assert any("its rows have no labels" in note for note in notes) != are_there

@@ -147,6 +147,15 @@ def test_the_loss_of_a_window_is_the_mean_over_its_tokens(job: Job, static_shape
         assert np.mean(by_batch[window]) == pytest.approx(sum(sums[window]) / sum(counts[window]), rel=1e-5)
 
 
+def test_all_pieces_of_a_word_are_trained_where_that_is_asked_for(job: Job) -> None:
+    losses = {}
+    for every in (False, True):
+        made = settings(job, data={"label_all_tokens": every}, training={"max_steps": 1})
+        result = tfft.fit(**{**made, "output_dir": str(job.folder / f"run-{every}")}, verbose=False)
+        losses[every] = result.history[0]["loss"]
+    assert losses[True] != pytest.approx(losses[False], rel=1e-4)
+
+
 def test_the_loss_of_tokens_is_that_of_classes() -> None:
     random = np.random.default_rng(0)
     logits = random.normal(size=(3, 5, 4)).astype(np.float32)
@@ -215,6 +224,8 @@ def test_tags_that_break_bio_are_counted_and_refused_where_that_is_asked_for(job
     assert any(re.search(said, note) for note in notes)
     with pytest.raises(DataError, match=said):
         data.encode_splits(splits, tokenizer, 32, problem_type=tasks.TOKENS, strict=True)
+    with pytest.raises(DataError, match=said):
+        tfft.fit(**{**made, "data": {**made["data"], "strict": True}}, verbose=False)
 
 
 @pytest.mark.parametrize(

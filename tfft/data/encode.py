@@ -225,19 +225,24 @@ def read_cached(path: Path, rows: int, names: Iterable[str]) -> dict[str, np.nda
         rows: texts, where they have windows.
         names: arrays that must be there.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays = load_file(path)
-    except (OSError, SafetensorError):
-        return None
+    arrays = read_arrays(path)
     if not set(names) <= set(arrays):
         return None
     offsets, starts = arrays["offsets"], arrays.get("window_starts", np.arange(rows + 1))
     if len(starts) != rows + 1 or len(offsets) != starts[-1] + 1 or offsets[-1] != len(arrays["input_ids"]):
         return None
     return arrays
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `write_cached` put at `path`; nothing where there is no file, or a damaged one."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        return {}
 
 
 def write_cached(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

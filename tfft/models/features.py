@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import numpy as np
 from tfft import locations
 from tfft.backend import keras, tf
 from tfft.data.batches import for_prediction
-from tfft.data.encode import Encoded
+from tfft.data.encode import Encoded, read_arrays, write_cached
 from tfft.errors import ModelError
 from tfft.models.load import PLAIN_PYTHON
 from tfft.models.parts import POOLER, part_of, path_of
@@ -257,20 +256,18 @@ def cached_outputs(
         >>> cached_outputs(model, encoded, tokenizer, batch_size=2, max_length=16).shape  # (rows, 1, hidden)
         (3, 1, 16)
     """
-    path = None
-    if cache is not None:
-        key = fingerprint(encoder or encoder_fingerprint(model), encoded, tokenizer)
-        path = cache / f"{key}.safetensors"
-        if (found := _read(path, _shape(model, encoded))) is not None:
-            advance(len(encoded))
-            return found
-    outputs = _compute(model, encoded, tokenizer, batch_size, max_length, advance)
-    if path is not None:
-        from safetensors import SafetensorError
-
-        # The writer of safetensors turns the system's errors, such as a full disk, into its own.
-        with contextlib.suppress(OSError, SafetensorError):
-            _write(path, outputs)
+    place = place_read(model)
+    rows = (len(encoded.input_ids),) if place == "tokens" else (len(encoded), 1)
+    shape = (*rows, model.config.hidden_size)
+    if cache is None:
+        return _compute(model, encoded, tokenizer, place, shape, batch_size, max_length, advance)
+    path = cache / f"{fingerprint(encoder or encoder_fingerprint(model), encoded, tokenizer)}.safetensors"
+    found = read_arrays(path).get("outputs")
+    if found is not None and found.shape == shape and found.dtype == np.float32:
+        advance(len(encoded))
+        return found
+    outputs = _compute(model, encoded, tokenizer, place, shape, batch_size, max_length, advance)
+    write_cached(path, {"outputs": outputs})
     return outputs
 
 
@@ -278,15 +275,16 @@ def _compute(
     model: keras.Model,
     encoded: Encoded,
     tokenizer: Any,
+    place: str,
+    shape: tuple[int, ...],
     batch_size: int,
     max_length: int,
     advance: Callable[[int], None],
 ) -> np.ndarray:
-    outputs = np.zeros(_shape(model, encoded), np.float32)
+    outputs = np.zeros(shape, np.float32)
     if not len(encoded):
         return outputs
     dataset, order = for_prediction(encoded, batch_size=batch_size, tokenizer=tokenizer, max_length=max_length)
-    place = place_read(model)
     _check_place(model, {name: values[:2] for name, values in next(iter(dataset.take(1))).items()})
 
     # One trace for all widths.
@@ -308,12 +306,6 @@ def _compute(
     return outputs
 
 
-def _shape(model: keras.Model, encoded: Encoded) -> tuple[int, ...]:
-    if place_read(model) == "tokens":
-        return (len(encoded.input_ids), model.config.hidden_size)
-    return (len(encoded), 1, model.config.hidden_size)
-
-
 def _check_place(model: keras.Model, inputs: dict[str, tf.Tensor]) -> None:
     """Raises a ModelError unless the head gives the same logits from `encoder_outputs` as from the whole encoder."""
     expected = model(inputs, training=False).logits
@@ -327,30 +319,6 @@ def _check_place(model: keras.Model, inputs: dict[str, tf.Tensor]) -> None:
             f"the head of {type(model).__name__} reads more of its encoder than the first token or the pooler, so it "
             "cannot be trained on outputs computed once; train it with another training.strategy"
         )
-
-
-def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """What is cached at `path`, or None where there is nothing whole of this shape."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        found = load_file(path).get("outputs")
-    except (OSError, SafetensorError):
-        return None
-    return found if found is not None and found.shape == shape and found.dtype == np.float32 else None
-
-
-def _write(path: Path, outputs: np.ndarray) -> None:
-    from safetensors.numpy import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        save_file({"outputs": outputs}, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
