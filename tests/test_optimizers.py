@@ -118,6 +118,29 @@ def test_decay_passes_by_biases_and_layer_norm(name: str, decays: bool) -> None:
     np.testing.assert_allclose(variable.numpy(), [0.95, 0.95] if decays else [1, 1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_updates_are_keras_own(is_sparse: bool) -> None:
+    def trained(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
+        generator = np.random.default_rng(0)
+        table = tf.Variable(generator.normal(size=(5, 3)), dtype=tf.float32, name="embeddings/weight")
+        for _ in range(4):
+            rows, values = [0, 3, 4] if is_sparse else range(5), generator.normal(size=(5, 3)).astype(np.float32)
+            part = tf.constant(values[: len(rows)])
+            gradient = tf.IndexedSlices(part, tf.constant(list(rows)), tf.constant([5, 3])) if is_sparse else part
+            optimizer.apply_gradients([(gradient, table)])
+        return table.numpy()
+
+    theirs = keras.optimizers.AdamW(0.1, weight_decay=0.3, beta_2=0.9, epsilon=1e-3, jit_compile=False)
+    ours = optimizers.make("adamw", 0.1, weight_decay=0.3, beta_2=0.9, epsilon=1e-3)
+    np.testing.assert_allclose(trained(ours), trained(theirs), rtol=1e-5)
+
+
+def test_amsgrad_is_refused() -> None:
+    optimizer = type(optimizers.make("adam", 0.1))(amsgrad=True)
+    with pytest.raises(NotImplementedError, match="amsgrad=False"):
+        optimizer.apply_gradients([(tf.constant(1.0), tf.Variable(1.0))])
+
+
 def test_clipping_scales_all_gradients_by_their_joint_norm() -> None:
     # Large epsilon: Adam's step is then in proportion to the gradient, and shows how far it was scaled down.
     def moved(max_grad_norm: float | None) -> list[np.ndarray]:

@@ -1,8 +1,8 @@
 """tfft: fine-tune Hugging Face models in TensorFlow and Keras.
 
-Importing this package loads neither TensorFlow nor Transformers. It only settles which Keras TensorFlow will use, since
-that cannot be changed once TensorFlow is loaded: the TensorFlow models of Transformers are Keras 2 models (`tf_keras`),
-and `tf.keras` is Keras 3 unless `TF_USE_LEGACY_KERAS` says otherwise.
+Importing this package loads neither TensorFlow nor Transformers. It only settles what cannot be changed once TensorFlow
+is loaded: which Keras it will use, since the TensorFlow models of Transformers are Keras 2 models (`tf_keras`) and
+`tf.keras` is Keras 3 unless `TF_USE_LEGACY_KERAS` says otherwise; and how it keeps the CPU's memory.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from tfft import allocator
+
 __version__ = "0.1.0"
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+allocator.keep_memory()
 
 if TYPE_CHECKING:
     from tfft.fit import FitResult as FitResult

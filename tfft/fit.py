@@ -250,8 +250,10 @@ def _run(
 
     model, xla = loaded.model, recipe.runtime.xla
     reads_features = recipe.training.strategy == "feature_extraction"
+    features_began = time.perf_counter()
     if reads_features:
         prepared = _with_features(recipe, prepared, model, tokenizer, voice)
+    features_seconds = time.perf_counter() - features_began
     scorers = _scorers(recipe, prepared, problem, model, tokenizer, names)
     batches_from = functools.partial(
         training.make_batches, prepared.train, recipe.data, planned, tokenizer, recipe.seed, xla
@@ -276,6 +278,8 @@ def _run(
         scores = {name: scorer() for name, scorer in scorers.items()}
         _save(folder, model, tokenizer, problem, prepared, trained, scorers)
         report = {**scores, **_report(recipe, prepared, planned, trained, precision, device, started)}
+        if reads_features:
+            report["timing"]["features_seconds"] = features_seconds
         folder.write_json("metrics.json", report)
     _show_end(voice, folder, scores, report)
     return FitResult(

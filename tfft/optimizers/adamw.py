@@ -7,6 +7,7 @@ from typing import Any
 
 from tfft.backend import keras, tf
 from tfft.optimizers.accumulation import Accumulates
+from tfft.optimizers.fused import UpdatesInOnePass
 from tfft.optimizers.late import CountsFromFirstStep
 from tfft.optimizers.rates import ScalesRates
 from tfft.optimizers.sparse import SumsFirst
@@ -16,12 +17,12 @@ NO_DECAY = ("bias", "LayerNorm", "layer_norm", "layernorm", "gamma", "beta")
 
 
 @keras.saving.register_keras_serializable("tfft")
-class Adam(Accumulates, SumsFirst, ScalesRates, CountsFromFirstStep, keras.optimizers.Adam):
+class Adam(Accumulates, SumsFirst, ScalesRates, CountsFromFirstStep, UpdatesInOnePass, keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015)."""
 
 
 @keras.saving.register_keras_serializable("tfft")
-class AdamW(Accumulates, SumsFirst, ScalesRates, CountsFromFirstStep, keras.optimizers.AdamW):
+class AdamW(Accumulates, SumsFirst, ScalesRates, CountsFromFirstStep, UpdatesInOnePass, keras.optimizers.AdamW):
     """Adam with decay apart from the gradient (Loshchilov & Hutter 2019)."""
 
 
