@@ -36,6 +36,8 @@ def run(speed: float, seconds: float) -> dict[str, float]:
         "total_seconds": seconds,
         "wall_seconds": seconds + 1,
         "peak_rss_mb": 100.0,
+        "train_seconds": seconds * 0.8,
+        "epochs": 2.0,
         "accuracy": 0.5,
         "f1": 0.25,
     }
@@ -88,18 +90,25 @@ def test_selected_lines_are_seeded_and_keep_the_header():
 
 
 def test_summary_compares_with_every_peer_but_not_with_ourselves():
-    runs = {"tfft": [run(20, 5)], "keras_course": [run(10, 10)], "hf_trainer": [run(40, 4)]}
+    runs = {
+        "tfft": [run(20, 5)],
+        "keras_course": [run(10, 10)],
+        "hf_trainer": [run(40, 4)],
+        "tfft_features": [run(1, 1)],
+    }
     summary = whole_job.summary(runs)
     better = summary["times_better_than"]
     assert set(better) == {"keras_course", "hf_trainer"}
     assert better["keras_course"]["total_seconds"]["median"] == 2.0
     assert better["hf_trainer"]["train_samples_per_second"]["median"] == 0.5
+    assert summary["frozen_epoch_share"]["median"] == pytest.approx(0.2)
     assert summary["figures"]["tfft"]["accuracy"] == {"median": 0.5, "least": 0.5, "greatest": 0.5}
 
 
 def test_our_report_takes_the_peers_names(tmp_path):
     metrics = {
         "eval": {"accuracy": 0.7, "f1": 0.8, "loss": 0.6},
+        "train": {"epochs": 3.0},
         "timing": {"train_seconds": 9.0, "total_seconds": 12.0, "train_samples_per_second": 33.0},
         "memory": {"peak_rss_mb": 1.0},
         "environment": {"device": "CPU"},
@@ -163,6 +172,7 @@ output_dir = pathlib.Path(sys.argv[2])
 output_dir.mkdir()
 timing = {"train_seconds": 2.0, "total_seconds": 3.0, "train_samples_per_second": 20.0}
 metrics = {"eval": {"accuracy": 0.5, "f1": 0.5}, "timing": timing, "environment": {"device": "none"}}
+metrics["train"] = {"epochs": 40.0 if sys.argv[3] == "True" else 1.0}
 (output_dir / "metrics.json").write_text(json.dumps(metrics))
 """
 
@@ -178,17 +188,25 @@ def test_a_whole_bench_of_fake_contenders(monkeypatch, capsys, tmp_path, argumen
     monkeypatch.setattr(
         whole_job,
         "our_command",
-        lambda settings, folder: [python, "-c", OUR_FAKE, str(settings.train_file), str(folder)],
+        lambda settings, folder, frozen=False: [
+            python,
+            "-c",
+            OUR_FAKE,
+            str(settings.train_file),
+            str(folder),
+            str(frozen),
+        ],
     )
     monkeypatch.setattr(whole_job, "peer_command", lambda *ignored: [python, "-c", PEER_FAKE])
     assert whole_job.main([*arguments, "--max-train-samples", "4", "--output", str(output)]) == 0
     said = capsys.readouterr()
     order = [line.split()[2] for line in said.err.splitlines() if line.startswith("round ")]
-    ours, course, trainer = "tfft", "keras_course", "hf_trainer"
-    assert order == [ours, course, trainer, course, trainer, ours, trainer, ours, course]
+    ours, course, trainer, frozen = names = ["tfft", "keras_course", "hf_trainer", "tfft_features"]
+    assert order == [*names, course, trainer, frozen, ours, trainer, frozen, ours, course]
+    assert "an epoch takes 2.5% (2.5%-2.5%) of one of full" in " ".join(said.out.split())
     assert "2.00 (2.00-2.00)" in said.out and "More than 1 is better for tfft" in said.out
     report = json.loads(output.read_text(encoding="utf-8"))
-    assert {name: len(own) for name, own in report["runs"].items()} == {ours: 3, course: 3, trainer: 3}
+    assert {name: len(own) for name, own in report["runs"].items()} == dict.fromkeys(names, 3)
     assert report["times_better_than"][trainer]["train_samples_per_second"]["median"] == 2.0
     assert report["times_better_than"][course]["total_seconds"]["median"] == 2.0
     assert report["settings"]["train_samples"] == 4
@@ -197,14 +215,16 @@ def test_a_whole_bench_of_fake_contenders(monkeypatch, capsys, tmp_path, argumen
 
 
 def test_a_contender_without_a_usable_report_ends_the_bench_with_status_1(monkeypatch, capsys, arguments):
-    monkeypatch.setattr(whole_job, "our_command", lambda settings, folder: [sys.executable, "-c", "print('done')"])
+    monkeypatch.setattr(
+        whole_job, "our_command", lambda settings, folder, frozen=False: [sys.executable, "-c", "print('done')"]
+    )
     assert whole_job.main(arguments) == 1
     assert "tfft ended well but its report cannot be used" in capsys.readouterr().err
 
 
 def test_a_failed_contender_ends_the_bench_with_status_1(monkeypatch, capsys, arguments):
     failing = [sys.executable, "-c", "raise SystemExit('no such thing')"]
-    monkeypatch.setattr(whole_job, "our_command", lambda settings, folder: failing)
+    monkeypatch.setattr(whole_job, "our_command", lambda settings, folder, frozen=False: failing)
     assert whole_job.main([*arguments, "--rounds", "1"]) == 1
     said = capsys.readouterr().err
     assert "no such thing" in said and "--rounds 1 is fewer than 3" in said
@@ -256,15 +276,17 @@ def test_selected_rows_keep_text_and_label_together():
 # --- techniques -------------------------------------------------------------------------------------------------------
 
 
-def technique_run(technique: str, seed: int, accuracy: float, seconds: float, epochs: float = 2.0) -> object:
-    return techniques.Run("MRPC", technique, seed, accuracy, accuracy / 2, seconds, epochs, 1234)
+def technique_run(
+    technique: str, seed: int, accuracy: float, seconds: float, features_seconds: float = 0.0, epochs: float = 2.0
+) -> object:
+    return techniques.Run("MRPC", technique, seed, accuracy, accuracy / 2, seconds, features_seconds, epochs, 1234)
 
 
 RUNS = [
     technique_run("full", 1, 0.7, 100.0),
     technique_run("full", 2, 0.8, 200.0),
-    technique_run("feature extraction", 1, 0.6, 20.0, epochs=20.0),
-    technique_run("feature extraction", 2, 0.5, 60.0, epochs=20.0),
+    technique_run("feature extraction", 1, 0.6, 10.0, 10.0, epochs=20.0),
+    technique_run("feature extraction", 2, 0.5, 30.0, 30.0, epochs=20.0),
     technique_run("BitFit", 3, 0.5, 60.0),
 ]
 
@@ -272,7 +294,7 @@ RUNS = [
 def test_seconds_of_a_technique_are_compared_within_a_seed() -> None:
     assert techniques.relative_seconds(RUNS, "feature extraction") == pytest.approx([0.2, 0.3])
     assert techniques.relative_seconds(RUNS, "BitFit") == []
-    assert techniques.relative_epoch(RUNS, "feature extraction") == pytest.approx(0.025)
+    assert techniques.relative_epoch(RUNS, "feature extraction") == pytest.approx(0.0125)  # without the one pass
 
 
 def test_the_table_of_techniques_has_means_and_spreads() -> None:

@@ -4,10 +4,11 @@
 
 One round runs each contender once, as a command of its own, from start to exit: `tfft.fit`, the Keras course flow
 (`peers/keras_course.py`, in this same environment) and Hugging Face's Trainer on PyTorch (`peers/hf_trainer.py`, in the
-environment of `--peers-python`). Who starts is rotated from round to round. Machine noise is large, so every ratio is
-taken inside a round and only then is the median formed; absolute figures of different sessions say nothing.
+environment of `--peers-python`); and `tfft.fit` once more with feature extraction, for what one of its epochs takes.
+Who starts is rotated from round to round. Machine noise is large, so every ratio is taken inside a round and only then
+is the median formed; absolute figures of different sessions say nothing.
 
-All three get the same files with the same rows. Ours gets an empty cache each time, because the peers keep none. Peak
+All get the same files with the same rows. Ours gets an empty cache each time, because the peers keep none. Peak
 memory and the time to exit are taken from outside, alike for all; the other figures are each contender's own report.
 """
 
@@ -34,6 +35,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TESTED_ROUNDS = 3
 OURS = "tfft"
+# Feature extraction: no contender, since it trains another model. Its epochs are short, so there are more of them.
+FROZEN, FROZEN_EPOCHS = "tfft_features", 20
 PACKAGES = ("tensorflow", "tf_keras", "torch", "transformers", "datasets", "accelerate", "numpy")
 ERROR_TAIL_LINES = 25
 
@@ -129,19 +132,34 @@ def summary(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[s
         name: {f.key: vars(spread([run[f.key] for run in own])) for f in (*FIGURES, *SCORES)}
         for name, own in runs.items()
     }
-    ratios = {
-        name: {f.key: vars(advantages(f, runs[OURS], own)) for f in FIGURES}
-        for name, own in runs.items()
-        if name != OURS
+    ratios = {name: {f.key: vars(advantages(f, runs[OURS], runs[name])) for f in FIGURES} for name in peers_in(runs)}
+    return {
+        "figures": figures,
+        "times_better_than": ratios,
+        "frozen_epoch_share": vars(epoch_shares(runs[FROZEN], runs[OURS])),
     }
-    return {"figures": figures, "times_better_than": ratios}
+
+
+def peers_in(runs: Mapping[str, Any]) -> list[str]:
+    """The contenders that ours is compared with."""
+    return [name for name in runs if name not in (OURS, FROZEN)]
+
+
+def epoch_shares(frozen: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]]) -> Spread:
+    """An epoch of feature extraction as a share of one of full fine-tuning, round by round: training and validation."""
+    return spread([epoch_seconds(a) / epoch_seconds(b) for a, b in zip(frozen, full, strict=True)])
+
+
+def epoch_seconds(run: Mapping[str, Any]) -> float:
+    """Seconds of one epoch of ours, the first one's tracing shared out over all."""
+    return run["train_seconds"] / run["epochs"]
 
 
 # --- commands and what they report ---
 
 
-def our_command(settings: Settings, output_dir: pathlib.Path) -> list[str]:
-    """The main job as a user types it."""
+def our_command(settings: Settings, output_dir: pathlib.Path, frozen: bool = False) -> list[str]:
+    """The main job as a user types it; `frozen` extracts features."""
     overrides = [
         f"model.name_or_path={settings.checkpoint}",
         f"data.train_file={settings.train_file}",
@@ -151,13 +169,14 @@ def our_command(settings: Settings, output_dir: pathlib.Path) -> list[str]:
         "data.text_columns=['#1 String','#2 String']",
         "data.label_column=Quality",
         "data.batching=bucketed",
-        f"training.num_train_epochs={settings.epochs}",
+        f"training.num_train_epochs={FROZEN_EPOCHS if frozen else settings.epochs}",
         f"training.per_device_train_batch_size={settings.batch_size}",
         "training.warmup_ratio=0.1",
         "training.optimizer=adamw",
         "training.weight_decay=0.01",
         f"seed={settings.seed}",
         f"output_dir={output_dir}",
+        *(["training.strategy=feature_extraction"] if frozen else []),
     ]
     return [sys.executable, "-m", "tfft.fit", "--recipe", "mrpc", *overrides]
 
@@ -182,6 +201,7 @@ def our_report(output_dir: pathlib.Path) -> dict[str, Any]:
     timing = ("train_seconds", "total_seconds", "train_samples_per_second")
     return {
         **{key: metrics["timing"][key] for key in timing},
+        "epochs": metrics["train"]["epochs"],
         "accuracy": metrics["eval"]["accuracy"],
         "f1": metrics["eval"]["f1"],
         "environment": metrics.get("environment", {}),
@@ -236,12 +256,13 @@ def run_contender(name: str, settings: Settings) -> dict[str, Any]:
         output_dir = pathlib.Path(folder) / "run"
         commands = {
             OURS: our_command(settings, output_dir),
+            FROZEN: our_command(settings, output_dir, frozen=True),
             "keras_course": peer_command(sys.executable, "keras_course.py", settings),
             "hf_trainer": peer_command(settings.peers_python, "hf_trainer.py", settings, settings.trainer_options),
         }
         stdout, outside = measured(commands[name], os.environ | {"TFFT_CACHE": str(pathlib.Path(folder) / "cache")})
         try:
-            report = our_report(output_dir) if name == OURS else peer_report(stdout)
+            report = our_report(output_dir) if name in (OURS, FROZEN) else peer_report(stdout)
             missing = [f.key for f in (*FIGURES, *SCORES) if f.key not in report | outside]
             if missing:
                 raise KeyError(*missing)
@@ -252,14 +273,14 @@ def run_contender(name: str, settings: Settings) -> dict[str, Any]:
 
 def run_rounds(settings: Settings, rounds: int) -> dict[str, list[dict[str, Any]]]:
     """All runs by contender, in the order of the rounds; says each run's figures as it ends."""
-    names = [OURS, "keras_course", "hf_trainer"]
+    names = [OURS, "keras_course", "hf_trainer", FROZEN]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for round_index in range(rounds):
         for name in rotated(names, round_index):
             run = run_contender(name, settings)
             runs[name].append(run)
             shown = ", ".join(f"{f.title} {run[f.key]:,.{f.digits}f}" for f in FIGURES)
-            print(f"round {round_index + 1}/{rounds}  {name:<12}  {shown}", file=sys.stderr, flush=True)
+            print(f"round {round_index + 1}/{rounds}  {name:<14}  {shown}", file=sys.stderr, flush=True)
     return runs
 
 
@@ -371,24 +392,30 @@ def print_table(runs: Mapping[str, Sequence[Mapping[str, Any]]], rounds: int) ->
     import rich.console
     import rich.table
 
-    peers = [name for name in runs if name != OURS]
+    peers, shown = peers_in(runs), {name: own for name, own in runs.items() if name != FROZEN}
     table = rich.table.Table(title=f"median (least-greatest) of {rounds} interleaved rounds")
     table.add_column("")
-    for name in (*runs, *(f"vs {name}" for name in peers)):
+    for name in (*shown, *(f"vs {name}" for name in peers)):
         table.add_column(name, justify="right")
     for figure in FIGURES:
-        cells = [spread([run[figure.key] for run in own]).text(figure.digits) for own in runs.values()]
+        cells = [spread([run[figure.key] for run in own]).text(figure.digits) for own in shown.values()]
         ratios = [advantages(figure, runs[OURS], runs[name]).text(2) for name in peers]
         table.add_row(figure.title, *cells, *ratios)
     for figure in SCORES:
         table.add_row(
-            figure.title, *(spread([r[figure.key] for r in own]).text(figure.digits) for own in runs.values())
+            figure.title, *(spread([r[figure.key] for r in own]).text(figure.digits) for own in shown.values())
         )
     console = rich.console.Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.print(
         "vs PEER: how many times better tfft is than that peer, compared within each round. More than 1 is better for "
         "tfft, less than 1 is worse: samples/s are ours ÷ the peer's, seconds and memory the peer's ÷ ours."
+    )
+    share = epoch_shares(runs[FROZEN], runs[OURS])
+    console.print(
+        f"Feature extraction: an epoch takes {share.median:.1%} ({share.least:.1%}-{share.greatest:.1%}) of one of "
+        f"full fine-tuning, training and validation, over {FROZEN_EPOCHS} epochs; the encoder's one pass before is "
+        "not in it."
     )
 
 
