@@ -26,6 +26,8 @@ RANKS = (
         "scoring",
         "plan",
         "training",
+        "assembly",
+        "throughput",
     ),
 )
 ORDER = {room: (rank, place) for rank, rooms in enumerate(RANKS) for place, room in enumerate(rooms)}

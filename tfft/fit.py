@@ -17,21 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfft import command
-from tfft.errors import DataError, RecipeError
+from tfft.errors import DataError
 
 if TYPE_CHECKING:
+    from tfft.assembly import Assembly
     from tfft.console import Voice
     from tfft.data import Encoded, Given, Prepared, Split
     from tfft.data.windows import LongText
-    from tfft.hardware import Device, Precision
-    from tfft.models.checkpoint import Checkpoint
-    from tfft.models.load import Loaded
-    from tfft.plan import Plan
     from tfft.problems import Problem
-    from tfft.recipe import DataSection, ModelSection, Recipe
+    from tfft.recipe import Recipe
     from tfft.run_directory import RunDirectory
     from tfft.scoring import Scorer
-    from tfft.training import Best, Trained
+    from tfft.training import Trained
 
 _IMPORTED = time.perf_counter()
 
@@ -210,7 +207,7 @@ def _run(
     recipe: Recipe, given: Given | None, *, overwrite: bool, voice: Voice, started: float, is_dry: bool = False
 ) -> FitResult | None:
     """The whole training. Nothing is written before everything that can be wrong has been looked at."""
-    from tfft import environment, tasks
+    from tfft import environment
     from tfft.models import checkpoint
     from tfft.run_directory import RunDirectory
 
@@ -220,43 +217,24 @@ def _run(
         folder.check(overwrite)
     source = checkpoint.find(recipe.model.name_or_path, recipe.model.revision)
     tokenizer = checkpoint.load_tokenizer(source)
-    max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
-    prepared = _prepare(recipe, given, tokenizer, max_length, voice)
 
-    from tfft import hardware, plan, problems, training
-    from tfft.models import features, heads
+    from tfft import assembly, plan, training
+    from tfft.models import features
 
-    task = tasks.TASKS[recipe.task]
-    problem = problems.make(prepared.label_map)
-    names = recipe.training.metrics or tasks.DEFAULT_METRICS[prepared.label_map.problem_type]
-    best = _best(recipe, problem, names)
-    device = hardware.find_device()
-    precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
-    hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
-    with hardware.computing_in(precision):
-        loaded = _load(recipe.model, source, problem, task.auto_class, prepared.label_map.problem_type)
-    trained_names = training.choose_weights(recipe.training, loaded)
-    assert prepared.train.labels is not None
-    loss = training.make_loss(recipe.training, problem, prepared.train.labels)
-    if prepared.train.encoded.window_starts is not None:
-        loss = heads.PooledOverWindows(loss, recipe.data.window_pooling)
-    multipliers = training.rate_multipliers(recipe.training, loaded.model)
-    planned = plan.make(recipe.data, recipe.training, prepared.train.encoded, max_length)
-    plan.show_model(voice, source.name, loaded, device, precision)
-    plan.show_steps(voice, planned, recipe.data)
+    ready = assembly.assemble(recipe, given, source, tokenizer, voice)
     if is_dry:
-        plan.show(voice, planned, prepared, loaded, recipe.data, precision)
+        plan.show(voice, ready.plan, ready.prepared, ready.loaded, recipe.data, ready.precision)
         return None
 
-    model, xla = loaded.model, recipe.runtime.xla
+    model, prepared, problem = ready.loaded.model, ready.prepared, ready.problem
     reads_features = recipe.training.strategy == "feature_extraction"
     features_began = time.perf_counter()
     if reads_features:
         prepared = _with_features(recipe, prepared, model, tokenizer, voice)
     features_seconds = time.perf_counter() - features_began
-    scorers = _scorers(recipe, prepared, problem, model, tokenizer, names)
+    scorers = _scorers(recipe, prepared, problem, model, tokenizer, ready.metrics)
     batches_from = functools.partial(
-        training.make_batches, prepared.train, recipe.data, planned, tokenizer, recipe.seed, xla
+        training.make_batches, prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla
     )
     with folder.open(), features.head_only(model) if reads_features else contextlib.nullcontext():
         folder.write_text("recipe.yaml", _replayable(recipe, given))
@@ -265,19 +243,19 @@ def _run(
             tokenizer,
             batches_from,
             recipe.training,
-            planned,
+            ready.plan,
             folder,
             voice,
-            loss=loss,
+            loss=ready.loss,
             score=scorers.get("eval") if recipe.training.eval_strategy == "epoch" else None,
-            best=best,
-            xla=xla,
-            multipliers=multipliers,
-            trained=trained_names,
+            best=ready.best,
+            xla=recipe.runtime.xla,
+            multipliers=ready.multipliers,
+            trained=ready.trained_names,
         )
         scores = {name: scorer() for name, scorer in scorers.items()}
         _save(folder, model, tokenizer, problem, prepared, trained, scorers)
-        report = {**scores, **_report(recipe, prepared, planned, trained, precision, device, started)}
+        report = {**scores, **_report(ready, trained, started)}
         if reads_features:
             report["timing"]["features_seconds"] = features_seconds
         folder.write_json("metrics.json", report)
@@ -289,61 +267,10 @@ def _run(
         tokenizer,
         folder.path,
         problem,
-        max_length,
-        _long_text(recipe.data),
+        prepared.max_length,
+        assembly.long_text(recipe.data),
         recipe.data.window_pooling,
     )
-
-
-def _long_text(section: DataSection) -> LongText:
-    from tfft.data.windows import LongText
-
-    return LongText(section.long_text, section.stride or 0)
-
-
-def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: int, voice: Voice) -> Prepared:
-    """The rows, as token ids, with a bar while they are encoded."""
-    from tfft import data, plan, tasks
-    from tfft.data.encode import cache_folder
-
-    problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
-    splits = data.read(recipe.data, recipe.seed, given, problem_type)
-    if splits.validation is None and recipe.training.eval_strategy == "epoch":
-        raise RecipeError(
-            "training.eval_strategy: got 'epoch', but there are no validation rows; give data.validation_split=0.1 (a "
-            "share of the training rows) or rows to validate on, or training.eval_strategy=no"
-        )
-    rows = sum(len(one) for one in (splits.train, splits.validation, splits.test) if one is not None)
-    with voice.bar() as bar:
-        task = bar.add_task("encoding", total=rows, detail="")
-        prepared = data.encode_splits(
-            splits,
-            tokenizer,
-            max_length,
-            cache_folder(),
-            advance=lambda done: bar.advance(task, done),
-            problem_type=problem_type,
-            label_all_tokens=recipe.data.label_all_tokens,
-            strict=recipe.data.strict,
-            long_text=_long_text(recipe.data),
-        )
-    plan.show_data(voice, prepared)
-    return prepared
-
-
-def _load(section: ModelSection, source: Checkpoint, problem: Problem, auto_class: str, problem_type: str) -> Loaded:
-    """The checkpoint with the head that the recipe asks for."""
-    from tfft.models import headed
-    from tfft.models.load import load_classifier
-
-    if section.head == "default" and headed.is_headed(source.folder):
-        kept = headed.head_settings(source.folder)
-        return headed.load_with_head(source, problem.names, problem_type=problem_type, **kept)
-    if section.head == "default":
-        return load_classifier(source, problem.names, auto_class, problem_type)
-    given = {"units": section.head_hidden_size, "dropout": section.head_dropout}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return headed.load_with_head(source, problem.names, section.head, problem_type=problem_type, **settings)
 
 
 def _with_features(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: Any, voice: Voice) -> Prepared:
@@ -373,28 +300,6 @@ def _with_features(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: An
             validation=prepared.validation and with_them(prepared.validation),
             test=prepared.test and with_them(prepared.test),
         )
-
-
-def _best(recipe: Recipe, problem: Problem, names: Sequence[str]) -> Best | None:
-    """How the best epoch is told; metrics that do not fit the classes are refused here, before anything is trained."""
-    from tfft import scoring, tasks
-    from tfft.training import Best
-
-    known = scoring.score_names(names, problem)
-    wanted = recipe.training
-    score = tasks.score_name(wanted.metric_for_best_model or "loss")
-    if score not in known:
-        raise RecipeError(
-            f"training.metric_for_best_model: got {wanted.metric_for_best_model!r}; expected a score that "
-            f"training.metrics yields: {', '.join(known)}"
-        )
-    if wanted.eval_strategy == "no":
-        return None
-    if wanted.greater_is_better is not None:
-        return Best(f"val_{score}", "max" if wanted.greater_is_better else "min")
-    direction = tasks.direction(score)
-    assert direction is not None, "a validated recipe says greater_is_better where the score's direction is unknown"
-    return Best(f"val_{score}", direction)
 
 
 def _scorers(
@@ -455,20 +360,12 @@ def _save(
     shutil.rmtree(folder / "checkpoint")
 
 
-def _report(
-    recipe: Recipe,
-    prepared: Prepared,
-    planned: Plan,
-    trained: Trained,
-    precision: Precision,
-    device: Device,
-    started: float,
-) -> dict[str, Any]:
+def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]:
     """What `metrics.json` holds beside the scores."""
     from tfft import environment
 
-    rows = len(prepared.train)
-    seen = rows * trained.batches / planned.batches_per_epoch
+    rows = len(ready.prepared.train)
+    seen = rows * trained.batches / ready.plan.batches_per_epoch
     return {
         "train": {
             "loss": trained.history[-1]["loss"],
@@ -486,9 +383,9 @@ def _report(
         "memory": {"peak_rss_mb": environment.peak_rss_mb()},
         "environment": {
             **environment.describe(),
-            "device": f"{device.kind} ({device.name})",
-            "mixed_precision": precision.name,
-            "deterministic": recipe.runtime.deterministic,
+            "device": f"{ready.device.kind} ({ready.device.name})",
+            "mixed_precision": ready.precision.name,
+            "deterministic": ready.recipe.runtime.deterministic,
         },
     }
 

@@ -67,6 +67,15 @@ def choose_precision(wanted: str, device: Device) -> Precision:
     return Precision("no", "the processor has no AMX, so 16-bit types would be slower")
 
 
+def precisions_of(device: Device) -> tuple[str, ...]:
+    """The values of `runtime.mixed_precision` that are worth a trial on the device."""
+    if device.kind == "cpu":
+        return ("no", "bf16")
+    fast = (("bf16", _BF16_CAPABILITY), ("fp16", _FP16_CAPABILITY))
+    capability = device.compute_capability
+    return ("no", *(name for name, least in fast if capability is None or capability >= least))
+
+
 @contextlib.contextmanager
 def computing_in(precision: Precision) -> Iterator[None]:
     """Layers built in the body compute in `precision`, now and later; their weights stay float32."""

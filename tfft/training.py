@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -223,6 +224,23 @@ def _one_copy(
     return batches.without_autotune(one_epoch.repeat())
 
 
+def compile_model(
+    model: keras.Model,
+    training: TrainingSection,
+    plan: Plan,
+    *,
+    loss: keras.losses.Loss,
+    xla: bool,
+    multipliers: Mapping[str, float] | None = None,
+) -> None:
+    """Keras's `compile` with all that the recipe says of a step; arguments as those of `train`."""
+    if training.fgm_epsilon is not None:
+        adversarial.attack(model, training.fgm_epsilon)
+    model.compile(optimizer=make_optimizer(training, plan, multipliers), loss=loss, jit_compile=xla)
+    # Or the step is traced twice: TensorFlow traces anew a function that has made variables.
+    model.optimizer.build(model.trainable_variables)
+
+
 def train(
     model: keras.Model,
     tokenizer: Any,
@@ -254,12 +272,7 @@ def train(
         RunError: the loss is no number any more; the weights of the last epoch before that stay in the folder.
         KeyboardInterrupt: with a message, after the weights of that moment were saved.
     """
-    if training.fgm_epsilon is not None:
-        adversarial.attack(model, training.fgm_epsilon)
-    model.compile(optimizer=make_optimizer(training, plan, multipliers), loss=loss, jit_compile=xla)
-
-    # Or the step is traced twice: TensorFlow traces anew a function that has made variables.
-    model.optimizer.build(model.trainable_variables)
+    compile_model(model, training, plan, loss=loss, xla=xla, multipliers=multipliers)
     parameters = parameter_counts(model)[0]
 
     # Weights are scored and kept as the averages, where those are kept; training goes on with the weights themselves.
@@ -310,6 +323,23 @@ def train(
     return Trained(history, seconds, int(model.optimizer.iterations), batches_done, kept_epoch, parameters)
 
 
+@contextlib.contextmanager
+def memory_errors(plan: Plan) -> Iterator[None]:
+    """In the body, TensorFlow's lack of memory becomes a RunError that names the batch and proposes a smaller one."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        rows, widest = plan.batch_size, f" of up to {plan.widths[-1]} tokens" if plan.widths else ""
+        smaller = max(1, rows // 2)
+        way = (
+            f"training.per_device_train_batch_size={smaller} with training.gradient_accumulation_steps="
+            f"{plan.accumulated * -(-rows // smaller)} is the same training in less memory"
+            if rows > 1
+            else "try a smaller data.max_length, or a smaller model"
+        )
+        raise RunError(f"memory ran out in a training step of {rows} rows{widest}; {way}") from error
+
+
 def _fit_stage(
     model: keras.Model,
     dataset: tf.data.Dataset,
@@ -324,15 +354,16 @@ def _fit_stage(
         voice, stage.total_batches, plan.batches_per_epoch, plan.batch_size, plan.accumulated, first_epoch
     )
     try:
-        fitted = model.fit(
-            dataset,
-            initial_epoch=first_epoch,
-            epochs=first_epoch + stage.epochs,
-            steps_per_epoch=plan.batches_per_epoch,
-            verbose=0,
-            # Progress goes last, when the epoch's logs are whole.
-            callbacks=[*(one for one in wanted if one is not None), progress],
-        )
+        with memory_errors(plan):
+            fitted = model.fit(
+                dataset,
+                initial_epoch=first_epoch,
+                epochs=first_epoch + stage.epochs,
+                steps_per_epoch=plan.batches_per_epoch,
+                verbose=0,
+                # Progress goes last, when the epoch's logs are whole.
+                callbacks=[*(one for one in wanted if one is not None), progress],
+            )
     finally:
         progress.close()
     return _rows(fitted)

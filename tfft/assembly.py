@@ -1,0 +1,168 @@
+"""From a recipe to everything that a training needs, in memory; nothing is written and nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tfft import data, hardware, plan, problems, scoring, tasks, training
+from tfft.backend import keras
+from tfft.console import Voice
+from tfft.data import Given, Prepared
+from tfft.data.encode import cache_folder
+from tfft.data.windows import LongText
+from tfft.errors import RecipeError
+from tfft.hardware import Device, Precision
+from tfft.models import checkpoint, headed, heads
+from tfft.models.checkpoint import Checkpoint
+from tfft.models.load import Loaded, load_classifier
+from tfft.plan import Plan
+from tfft.problems import Problem
+from tfft.recipe import DataSection, ModelSection, Recipe
+from tfft.training import Best
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What was made of a recipe.
+
+    Attributes:
+        recipe: it.
+        tokenizer: the checkpoint's.
+        prepared: every split as token ids.
+        problem: what the labels are.
+        metrics: names of those to score with.
+        best: how the best epoch is told; None where nothing is validated.
+        device, precision: what the model computes on, and in.
+        loaded: the model, and what of it is new.
+        trained_names: the names of the weights that each stage trains.
+        loss: to train with.
+        multipliers: of the learning rate, by weight; None where one rate is for all.
+        plan: steps, shapes, stages.
+    """
+
+    recipe: Recipe
+    tokenizer: Any
+    prepared: Prepared
+    problem: Problem
+    metrics: tuple[str, ...]
+    best: Best | None
+    device: Device
+    precision: Precision
+    loaded: Loaded
+    trained_names: list[frozenset[str]]
+    loss: keras.losses.Loss
+    multipliers: dict[str, float] | None
+    plan: Plan
+
+
+def assemble(recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer: Any, voice: Voice) -> Assembly:
+    """Reads and encodes the rows, loads the model, plans the steps; says what was found.
+
+    Args:
+        given: rows from Python, in place of the recipe's.
+        source: the recipe's checkpoint.
+        tokenizer: the checkpoint's.
+
+    Raises:
+        UserError: the data, the model or the recipe's settings for them do not go together.
+    """
+    max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
+    prepared = _prepare(recipe, given, tokenizer, max_length, voice)
+    problem = problems.make(prepared.label_map)
+    names = recipe.training.metrics or tasks.DEFAULT_METRICS[prepared.label_map.problem_type]
+    best = _best(recipe, problem, names)
+    device = hardware.find_device()
+    precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
+    hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
+    auto_class = tasks.TASKS[recipe.task].auto_class
+    with hardware.computing_in(precision):
+        loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
+    trained_names = training.choose_weights(recipe.training, loaded)
+    assert prepared.train.labels is not None
+    loss = training.make_loss(recipe.training, problem, prepared.train.labels)
+    if prepared.train.encoded.window_starts is not None:
+        loss = heads.PooledOverWindows(loss, recipe.data.window_pooling)
+    multipliers = training.rate_multipliers(recipe.training, loaded.model)
+    planned = plan.make(recipe.data, recipe.training, prepared.train.encoded, max_length)
+    plan.show_model(voice, source.name, loaded, device, precision)
+    plan.show_steps(voice, planned, recipe.data)
+    return Assembly(
+        recipe=recipe,
+        tokenizer=tokenizer,
+        prepared=prepared,
+        problem=problem,
+        metrics=tuple(names),
+        best=best,
+        device=device,
+        precision=precision,
+        loaded=loaded,
+        trained_names=trained_names,
+        loss=loss,
+        multipliers=multipliers,
+        plan=planned,
+    )
+
+
+def long_text(section: DataSection) -> LongText:
+    """What becomes of texts that are too long."""
+    return LongText(section.long_text, section.stride or 0)
+
+
+def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: int, voice: Voice) -> Prepared:
+    """The rows, as token ids, with a bar while they are encoded."""
+    problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
+    splits = data.read(recipe.data, recipe.seed, given, problem_type)
+    if splits.validation is None and recipe.training.eval_strategy == "epoch":
+        raise RecipeError(
+            "training.eval_strategy: got 'epoch', but there are no validation rows; give data.validation_split=0.1 (a "
+            "share of the training rows) or rows to validate on, or training.eval_strategy=no"
+        )
+    rows = sum(len(one) for one in (splits.train, splits.validation, splits.test) if one is not None)
+    with voice.bar() as bar:
+        task = bar.add_task("encoding", total=rows, detail="")
+        prepared = data.encode_splits(
+            splits,
+            tokenizer,
+            max_length,
+            cache_folder(),
+            advance=lambda done: bar.advance(task, done),
+            problem_type=problem_type,
+            label_all_tokens=recipe.data.label_all_tokens,
+            strict=recipe.data.strict,
+            long_text=long_text(recipe.data),
+        )
+    plan.show_data(voice, prepared)
+    return prepared
+
+
+def _load(section: ModelSection, source: Checkpoint, problem: Problem, auto_class: str, problem_type: str) -> Loaded:
+    """The checkpoint with the head that the recipe asks for."""
+    if section.head == "default" and headed.is_headed(source.folder):
+        kept = headed.head_settings(source.folder)
+        return headed.load_with_head(source, problem.names, problem_type=problem_type, **kept)
+    if section.head == "default":
+        return load_classifier(source, problem.names, auto_class, problem_type)
+    given = {"units": section.head_hidden_size, "dropout": section.head_dropout}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return headed.load_with_head(source, problem.names, section.head, problem_type=problem_type, **settings)
+
+
+def _best(recipe: Recipe, problem: Problem, names: Sequence[str]) -> Best | None:
+    """How the best epoch is told; metrics that do not fit the classes are refused here, before anything is trained."""
+    known = scoring.score_names(names, problem)
+    wanted = recipe.training
+    score = tasks.score_name(wanted.metric_for_best_model or "loss")
+    if score not in known:
+        raise RecipeError(
+            f"training.metric_for_best_model: got {wanted.metric_for_best_model!r}; expected a score that "
+            f"training.metrics yields: {', '.join(known)}"
+        )
+    if wanted.eval_strategy == "no":
+        return None
+    if wanted.greater_is_better is not None:
+        return Best(f"val_{score}", "max" if wanted.greater_is_better else "min")
+    direction = tasks.direction(score)
+    assert direction is not None, "a validated recipe says greater_is_better where the score's direction is unknown"
+    return Best(f"val_{score}", direction)

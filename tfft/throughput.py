@@ -1,0 +1,206 @@
+"""How fast a training is: steps timed in rounds, real tokens counted, the share of what the machine can multiply."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfft.backend import keras, tf
+from tfft.errors import ModelError
+from tfft.models.parts import part_of
+
+PRODUCT_SIZE = 2048
+PRODUCT_REPEATS = 3
+PRODUCT_TYPES = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What decides how many operations a model needs for a token.
+
+    Attributes:
+        matrices: parameters of the layers' matrices, counted as often as a token passes them.
+        trained_matrices: those of them that are trained.
+        layers: that a token passes.
+        hidden: width of a token's state.
+    """
+
+    matrices: int
+    trained_matrices: int
+    layers: int
+    hidden: int
+
+    def training_flops(self, lengths: np.ndarray) -> float:
+        """Operations of the matrix products of one training step on rows of these `lengths` in tokens.
+
+        For a token 2 per parameter forward, 2 for the gradient of its input and 2 for that of the matrix, where that is
+        trained; and for attention 12 * layers * hidden * length (Kaplan et al. 2020, table 1; Chowdhery et al. 2022,
+        PaLM, appendix B). Embeddings, head and elementwise operations count nothing, nor does padding.
+        """
+        tokens, squares = float(lengths.sum()), float(np.square(lengths.astype(np.float64)).sum())
+        return (4 * self.matrices + 2 * self.trained_matrices) * tokens + 12 * self.layers * self.hidden * squares
+
+
+def sizes_of(model: keras.Model) -> Sizes | None:
+    """The sizes of a Transformers encoder; None where its weights or its configuration are not as others' are."""
+    config = model.config
+    layers, hidden = getattr(config, "num_hidden_layers", None), getattr(config, "hidden_size", None)
+    try:
+        matrices = [one for one in model.weights if one.shape.rank >= 2 and part_of(one.name).startswith("layer.")]
+        distinct = {part_of(one.name) for one in matrices}
+    except ModelError:
+        return None
+    if not matrices or layers is None or hidden is None:
+        return None
+    trained = {one.ref() for one in model.trainable_weights}
+    passes = layers // len(distinct)  # ALBERT has one layer for all
+    return Sizes(
+        matrices=passes * sum(_size(one) for one in matrices),
+        trained_matrices=passes * sum(_size(one) for one in matrices if one.ref() in trained),
+        layers=layers,
+        hidden=hidden,
+    )
+
+
+def _size(weight: tf.Variable) -> int:
+    return int(np.prod(weight.shape))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is in one training batch.
+
+    Attributes:
+        shape: rows and tokens, padding included.
+        samples: rows that count.
+        lengths: (rows,) real tokens of each row.
+    """
+
+    shape: tuple[int, ...]
+    samples: int
+    lengths: np.ndarray
+
+
+def batches_in(dataset: tf.data.Dataset, count: int) -> list[Batch]:
+    """The first `count` batches of a training data set of (inputs, labels) or (inputs, labels, weights)."""
+    return [_batch(*one) for one in dataset.take(count)]
+
+
+def _batch(inputs: dict[str, tf.Tensor], labels: tf.Tensor, weights: tf.Tensor | None = None) -> Batch:
+    ids = inputs["input_ids"].numpy()
+    mask = inputs["attention_mask"].numpy() if "attention_mask" in inputs else np.ones_like(ids)
+    lengths = mask.sum(axis=1)
+    samples = int(labels.shape[0])
+    if weights is not None:
+        counted = weights.numpy() != 0
+        samples = int(counted.sum())
+        if len(counted) == len(lengths):  # windows of a text are several rows for one weight
+            lengths = lengths[counted]
+    return Batch(ids.shape, samples, lengths)
+
+
+def product_peak(precision: str) -> float:
+    """Operations a second of one large matrix product in `precision` (`no`, `bf16`, `fp16`), the best of a few."""
+    kind = tf.as_dtype(PRODUCT_TYPES[precision])
+    matrix = tf.cast(tf.random.stateless_normal((PRODUCT_SIZE, PRODUCT_SIZE), seed=(0, 0)), kind)
+    seconds = []
+    for _ in range(PRODUCT_REPEATS + 1):
+        began = time.perf_counter()
+        # Copied back, since a GPU's product is only begun when the call returns.
+        tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
+        seconds.append(time.perf_counter() - began)
+    return 2 * PRODUCT_SIZE**3 / min(seconds[1:])
+
+
+class RoundTimer(keras.callbacks.Callback):
+    """Times the epochs of a `fit`, which are the rounds; right before each it measures `product_peak`.
+
+    Attributes:
+        seconds: of each round.
+        peaks: operations a second, before each round.
+        first_step_at: `time.perf_counter()` at the end of the first batch of all.
+    """
+
+    def __init__(self, precision: str) -> None:
+        super().__init__()
+        self.precision = precision
+        self.seconds: list[float] = []
+        self.peaks: list[float] = []
+        self.first_step_at: float | None = None
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measures the product, then starts the clock."""
+        self.peaks.append(product_peak(self.precision))
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers the first."""
+        if self.first_step_at is None:
+            self.first_step_at = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stops the clock. Keras has read the epoch's loss by now, so the last step is through."""
+        self.seconds.append(time.perf_counter() - self._began)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of steps.
+
+    Attributes:
+        step_seconds: mean of the round.
+        samples_per_second, tokens_per_second: of real rows and tokens.
+        padding_share: of all tokens.
+        peak_flops: operations a second of the matrix product measured before the round.
+        peak_share: of `peak_flops`, what the model's own products came to; None where its sizes are not known.
+    """
+
+    step_seconds: float
+    samples_per_second: float
+    tokens_per_second: float
+    padding_share: float
+    peak_flops: float
+    peak_share: float | None
+
+
+def make_round(batches: Sequence[Batch], seconds: float, peak_flops: float, sizes: Sizes | None) -> Round:
+    """The figures of a round that trained `batches` in `seconds`."""
+    tokens = sum(int(batch.lengths.sum()) for batch in batches)
+    places = sum(int(np.prod(batch.shape)) for batch in batches)
+    flops = None if sizes is None else sum(sizes.training_flops(batch.lengths) for batch in batches)
+    return Round(
+        step_seconds=seconds / len(batches),
+        samples_per_second=sum(batch.samples for batch in batches) / seconds,
+        tokens_per_second=tokens / seconds,
+        padding_share=1 - tokens / places,
+        peak_flops=peak_flops,
+        peak_share=None if flops is None else flops / seconds / peak_flops,
+    )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and greatest of some rounds."""
+
+    median: float
+    least: float
+    greatest: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value."""
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def warm_up_batches(batches: Sequence[Batch], least: int) -> int:
+    """How many batches to train first so that every shape among `batches` was there once, `least` at least."""
+    first_seen: dict[tuple[int, ...], int] = {}
+    for index, batch in enumerate(batches):
+        first_seen.setdefault(batch.shape, index)
+    return max(least, 1 + max(first_seen.values()))
