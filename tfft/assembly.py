@@ -14,7 +14,7 @@ from tfft.data.encode import cache_folder
 from tfft.data.windows import LongText
 from tfft.errors import RecipeError
 from tfft.hardware import Device, Precision
-from tfft.models import checkpoint, headed, heads
+from tfft.models import checkpoint, faster, headed, heads
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import Loaded, load_classifier
 from tfft.plan import Plan
@@ -79,6 +79,7 @@ def assemble(recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer:
     auto_class = tasks.TASKS[recipe.task].auto_class
     with hardware.computing_in(precision):
         loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
+    accelerated = faster.accelerate(loaded.model) if recipe.runtime.accelerate else None
     trained_names = training.choose_weights(recipe.training, loaded)
     assert prepared.train.labels is not None
     loss = training.make_loss(recipe.training, problem, prepared.train.labels)
@@ -87,6 +88,9 @@ def assemble(recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer:
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
     planned = plan.make(recipe.data, recipe.training, prepared.train.encoded, max_length)
     plan.show_model(voice, source.name, loaded, device, precision)
+    if accelerated is not None:
+        what = f"{accelerated} layers of the encoder" if accelerated else "nothing: this family has no faster layers"
+        voice.say(f"accelerated: {what}")
     plan.show_steps(voice, planned, recipe.data)
     return Assembly(
         recipe=recipe,

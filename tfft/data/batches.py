@@ -24,6 +24,9 @@ WIDTH_MULTIPLE = 8
 MAP_THREADS = 2
 PREFETCH_BATCHES = 4
 
+# For functions that no value of a tensor decides in: AutoGraph would read, rewrite and compile them at every start.
+_branchless = tf.autograph.experimental.do_not_convert
+
 
 def batches_per_epoch(rows: int, batch_size: int) -> int:
     """Batches that hold `rows` rows, the last partial one included."""
@@ -395,6 +398,7 @@ def _endless(
         batches = tf.random.experimental.stateless_shuffle(tf.range(steps), seed=-key - 1)
         return tf.gather(shuffled, by_width), batches
 
+    @_branchless
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         order, batches = epoch_order(epoch)
         before = tf.concat([[0], tf.cumsum(tf.gather(units, order))], axis=0)
@@ -405,6 +409,7 @@ def _endless(
             lambda batch, weight: (order[batch * batch_size : (batch + 1) * batch_size], weight)
         )
 
+    @_branchless
     def fill(chosen: tf.Tensor, weight: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         real = tf.shape(chosen)[0]
         width = tf.reduce_max(tf.gather(row_widths, chosen))
@@ -571,8 +576,13 @@ def for_prediction(
         widths = np.full_like(widths, max_length)
     ordered = tf.constant(order)
     inputs_of = rows.batch if states is None else rows.batch_of(states)
+
+    @_branchless
+    def batch_from(start: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
+        return inputs_of(ordered[start : start + batch_size], width)
+
     dataset = tf.data.Dataset.from_tensor_slices((starts, widths.astype(np.int32))).map(
-        lambda start, width: inputs_of(ordered[start : start + batch_size], width), num_parallel_calls=MAP_THREADS
+        batch_from, num_parallel_calls=MAP_THREADS
     )
     cardinality = tf.data.experimental.assert_cardinality(len(starts))
     return without_autotune(dataset.apply(cardinality).prefetch(PREFETCH_BATCHES)), order

@@ -5,6 +5,7 @@
 - `heads`: losses on logits, and logits to probabilities
 - `freeze`: which weights are trained; `lora`: adapters in their place; `parts`: which part a weight belongs to
 - `features`: an encoder's outputs, computed once; `adversarial`: every batch counts again where it is worse
+- `accelerate`, of `faster`: the same encoder with less work
 - `averages`: averages of weights in place of the last step's
 - `save`: a model to a folder that `from_pretrained` takes
 
@@ -18,3 +19,21 @@ Example:
     >>> load.parameter_counts(model)  # trained, not trained
     (354, 7088)
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfft.models.faster import accelerate as accelerate
+
+__all__ = ["accelerate"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not before it is asked for, since it loads TensorFlow.
+    if name == "accelerate":
+        from tfft.models.faster import accelerate
+
+        return accelerate
+    raise AttributeError(f"module 'tfft.models' has no attribute {name!r}")

@@ -310,6 +310,7 @@ class RuntimeSection(Section):
         default="auto", description="Precision of the matrix products; auto takes what the device is fast at."
     )
     xla: bool = Field(default=False, description="Compile the training step with XLA.")
+    accelerate: bool = Field(default=False, description="Compute the encoder's layers with fewer, cheaper operations.")
     deterministic: bool = Field(default=False, description="Repeat to the last digit on the same machine, more slowly.")
 
 

@@ -1,0 +1,234 @@
+"""The faster encoder layers against the families' own: logits, gradients, masks of dropout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import families
+from tfft import hardware, optimizers
+from tfft.backend import keras, tf
+from tfft.hardware import Precision
+from tfft.models import accelerate, freeze, heads, lora
+from tfft.models import faster as room
+from tfft.models.faster import is_accelerated
+
+FAMILIES = ["bert", "distilbert", "roberta", "xlm-roberta", "electra", "mpnet"]
+# Two rows, of which the second is padded.
+INPUTS = {
+    "input_ids": tf.constant([[1, 5, 9, 7, 2], [1, 8, 2, 3, 3]]),
+    "attention_mask": tf.constant([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
+}
+NO_DROPOUT = {
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "seq_classif_dropout": 0.0,
+}
+
+
+def layers_of(model: keras.Model) -> list[Any]:
+    return [one for one in model.submodules if type(one).__name__ in room._FAMILIES]
+
+
+def twins(family: str, **changes: Any) -> tuple[keras.Model, keras.Model]:
+    """A model and its accelerated twin with the same weights, none of them as regular as at the start."""
+    stock, faster = families.make(family, **changes), families.make(family, **changes)
+    generator = np.random.default_rng(0)
+    weights = [one + generator.normal(scale=0.1, size=one.shape) for one in stock.get_weights()]
+    stock.set_weights(weights)
+    faster.set_weights(weights)
+    assert accelerate(faster) == len(layers_of(faster)) == 2
+    return stock, faster
+
+
+def gradients(model: keras.Model, function: bool = True) -> list[np.ndarray]:
+    """Of the training loss, for every trained weight, as `fit` computes them."""
+
+    def compute() -> list[Any]:
+        with tf.GradientTape() as tape:
+            loss = heads.CrossEntropyFromLogits()([0, 1], model(INPUTS, training=True).logits)
+        found = tape.gradient(loss, model.trainable_variables)
+        return [tf.zeros(()) if one is None else tf.convert_to_tensor(one) for one in found]
+
+    return [one.numpy() for one in (tf.function(compute) if function else compute)()]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_the_models_own(family: str) -> None:
+    stock, faster = twins(family)
+    np.testing.assert_allclose(faster(INPUTS).logits, stock(INPUTS).logits, atol=1e-5)
+    np.testing.assert_allclose(faster.predict(INPUTS, verbose=0).logits, stock(INPUTS).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_are_the_models_own(family: str) -> None:
+    stock, faster = twins(family, **NO_DROPOUT)
+    for name, one, other in zip(
+        [weight.name for weight in stock.trainable_weights], gradients(stock), gradients(faster), strict=True
+    ):
+        np.testing.assert_allclose(other, one, atol=1e-5, err_msg=name)
+        if "/layer_._" in name and name.endswith("kernel:0"):
+            assert np.abs(one).max() > 1e-4, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_in_half_precision(family: str) -> None:
+    with hardware.computing_in(Precision("bf16", "for the test")):
+        stock, faster = twins(family)
+    assert layers_of(faster)[0].compute_dtype == "bfloat16"
+    np.testing.assert_allclose(faster(INPUTS).logits, stock(INPUTS).logits, atol=2e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_asked_for_besides_comes_from_the_models_own_code(family: str) -> None:
+    stock, faster = twins(family)
+    expected = stock(INPUTS, output_attentions=True, output_hidden_states=True)
+    found = faster(INPUTS, output_attentions=True, output_hidden_states=True)
+    for one, other in zip(expected.attentions, found.attentions, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+    for one, other in zip(expected.hidden_states, faster(INPUTS, output_hidden_states=True).hidden_states, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["albert", "deberta", "deberta-v2"])
+def test_other_families_stay_as_they_are(family: str) -> None:
+    model = families.make(family)
+    before = model(families.INPUTS).logits
+    assert accelerate(model) == 0
+    np.testing.assert_array_equal(model(families.INPUTS).logits, before)
+
+
+def test_a_second_call_changes_nothing() -> None:
+    _, faster = twins("bert")
+    calls = [layer.call for layer in layers_of(faster)]
+    assert accelerate(faster) == 2
+    assert [layer.call for layer in layers_of(faster)] == calls
+    assert all(map(is_accelerated, layers_of(faster)))
+
+
+def test_adapters_are_computed() -> None:
+    stock, faster = twins("bert", **NO_DROPOUT)
+    for model in (stock, faster):
+        lora.add(model, rank=2)
+        generator = np.random.default_rng(1)
+        model.set_weights([generator.normal(scale=0.1, size=one.shape) for one in model.get_weights()])
+    np.testing.assert_allclose(faster(INPUTS).logits, stock(INPUTS).logits, atol=1e-5)
+    for one, other in zip(gradients(stock), gradients(faster), strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+
+
+def test_frozen_weights_get_no_gradient() -> None:
+    stock, faster = twins("bert", **NO_DROPOUT)
+    for model in (stock, faster):
+        freeze.bitfit(model)
+    assert len(faster.trainable_weights) < len(faster.weights)
+    for one, other in zip(gradients(stock), gradients(faster), strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+
+
+def test_saved_weights_are_the_models_own(tmp_path: Path) -> None:
+    _, faster = twins("bert")
+    names = [weight.name for weight in faster.weights]
+    gradients(faster)  # a training pass, which uses the state of dropout
+    assert [weight.name for weight in faster.weights] == names
+    faster.save_pretrained(tmp_path)
+    again = type(faster).from_pretrained(tmp_path)
+    np.testing.assert_allclose(again(INPUTS).logits, faster(INPUTS).logits, atol=1e-5)
+
+
+def test_a_step_has_fewer_operations_to_trace() -> None:
+    def traced(model: keras.Model) -> int:
+        function = tf.function(lambda: model(INPUTS, training=True).logits).get_concrete_function()
+        return len(function.graph.get_operations())
+
+    stock, faster = twins("bert")
+    assert traced(faster) < traced(stock) / 2
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_keras_own_compile_and_fit(xla: bool) -> None:
+    _, faster = twins("bert")
+    faster.compile(optimizers.make("adamw", 1e-2), heads.CrossEntropyFromLogits(), jit_compile=xla)
+    labels = tf.constant([0, 1])
+    losses = faster.fit(dict(INPUTS), labels, epochs=12, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+# --- dropout ----------------------------------------------------------------------------------------------------------
+
+
+def key(*numbers: int) -> tf.Tensor:
+    return tf.constant(numbers or [7, 0, 0, 0, 0], tf.int64)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_dropout_keeps_the_mean_and_drops_the_rate(rate: float, dtype: tf.DType) -> None:
+    count = 100_003  # of no multiple of the values that a random word makes
+    found = tf.cast(room.dropout(tf.ones([count], dtype), rate, key()), tf.float32).numpy()
+    # Four standard deviations of the share of a binomial.
+    assert abs((found == 0).mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / count)
+    np.testing.assert_allclose(found[found != 0], 1 / (1 - rate), rtol=1e-2 if dtype == tf.bfloat16 else 1e-3)
+
+
+def test_dropouts_gradient_has_the_same_mask() -> None:
+    values = tf.ones([50, 7])
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        found = room.dropout(values, 0.3, key())
+    np.testing.assert_array_equal(tape.gradient(found, values), found)
+
+
+def test_masks_follow_from_the_key_and_no_two_are_alike() -> None:
+    def mask(*numbers: int) -> np.ndarray:
+        return room._bits(tf.constant([4096]), key(*numbers)).numpy()
+
+    np.testing.assert_array_equal(mask(7, 1, 0, 2, 1), mask(7, 1, 0, 2, 1))
+    keys = [(8, 1, 0, 2, 1), (7, 2, 0, 2, 1), (7, 1, 1, 2, 1), (7, 1, 0, 3, 1), (7, 1, 0, 2, 2)]
+    drawn = [mask(7, 1, 0, 2, 1), *(mask(*one) for one in keys)]
+    for index, one in enumerate(drawn):
+        for other in drawn[:index]:
+            # At no shift either: a stretch of one is nowhere in the other.
+            assert not (np.lib.stride_tricks.sliding_window_view(other, 8) == one[:8]).all(axis=1).any()
+            assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(len(one))
+
+
+def test_bits_are_uniform() -> None:
+    bits = room._bits(tf.constant([200_000]), key()).numpy().astype(int) + 2**15
+    counts = np.bincount(bits >> 10, minlength=64)
+    expected = 200_000 / 64
+    # Chi squared of 63 degrees of freedom: above 124 once in 100,000.
+    assert ((counts - expected) ** 2 / expected).sum() < 124
+
+
+def test_every_pass_drops_anew_and_a_seed_repeats_it() -> None:
+    def passes() -> list[np.ndarray]:
+        keras.utils.set_random_seed(3)
+        model = families.make("bert", hidden_dropout_prob=0.5)
+        accelerate(model)
+        function = tf.function(lambda: model(INPUTS, training=True, output_hidden_states=True).hidden_states[-1])
+        return [function().numpy() for _ in range(3)]
+
+    first, second = passes(), passes()
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first[0], first[1]) and not np.array_equal(first[1], first[2])
+
+
+def test_layers_have_masks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    plain = room.dropout
+
+    def remembered(values: tf.Tensor, rate: float, of: tf.Tensor) -> tf.Tensor:
+        tf.py_function(lambda numbers: seen.append(tuple(numbers.numpy().tolist())), [of], [])
+        return plain(values, rate, of)
+
+    monkeypatch.setattr(room, "dropout", remembered)
+    _, faster = twins("bert")
+    for _ in range(2):
+        faster(INPUTS, training=True)
+    assert len(seen) == len(set(seen)) == 2 * 2 * 3  # passes, layers, places

@@ -1,0 +1,489 @@
+"""The same encoder with less work: one traced function for all its layers, fewer and cheaper operations in it.
+
+`accelerate(model)` puts a function of its own in the place of every encoder layer's `call`. The mathematics is the
+model's: post-layer-norm attention and feed-forward as BERT has them (Devlin et al. 2019), which RoBERTa, ELECTRA,
+DistilBERT and MPNet share. What differs is how it is computed:
+
+- one function is traced for all layers, with their weights as arguments: a step is traced in half the time;
+- query, key and value are one product;
+- dropout's masks are 16 random bits a value from a counter-based generator (Philox; Salmon et al. 2011), keyed by seed,
+  call, layer and place, where `tf.nn.dropout` makes a float32 out of 32 bits and compares it;
+- GELU and layer normalisation have gradients of their own that keep less and take fewer passes.
+
+Weights, names, saving and everything above the layers stay as they are. A layer that holds something unknown (an
+adapter, another kind of layer in a projection's place) or is asked for more than its output (attentions, a head mask)
+computes as it did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfft.backend import keras, tf
+
+# Random bits for each value of a dropout mask: its rate is a multiple of 2 ** -16.
+MASK_BITS = 16
+_PHILOX = 1  # tf.random.Algorithm.PHILOX, for the raw operation
+
+
+class Projections(NamedTuple):
+    """The layers inside an encoder layer, by what they do."""
+
+    query: Any
+    key: Any
+    value: Any
+    attention_output: Any
+    attention_norm: Any
+    intermediate: Any
+    output: Any
+    output_norm: Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the traced function depends on beside its arguments; layers with equal settings share one.
+
+    Attributes:
+        heads: of the attention.
+        attention_dropout: rate for the attention's probabilities.
+        attention_output_dropout, output_dropout: rates for what is added to the residual.
+        attention_epsilon, output_epsilon: of the two layer normalisations.
+        activation: of the feed-forward's inner values.
+        dtype: to compute in.
+        training: whether anything is dropped.
+    """
+
+    heads: int
+    attention_dropout: float
+    attention_output_dropout: float
+    output_dropout: float
+    attention_epsilon: float
+    output_epsilon: float
+    activation: Callable[[tf.Tensor], tf.Tensor]
+    dtype: str
+    training: bool
+
+
+class DropoutState:
+    """A seed and the number of calls so far, from which all masks follow.
+
+    Held beside the model and not in it, so that the model's weights stay those of its checkpoint.
+
+    Attributes:
+        variable: (2,) int64: the seed, and the calls.
+    """
+
+    def __init__(self) -> None:
+        # From NumPy's generator, which `keras.utils.set_random_seed` seeds with all others.
+        seed = int(np.random.randint(1, 2**31))
+        self.variable = tf.Variable(
+            [seed, 0],
+            dtype=tf.int64,
+            trainable=False,
+            name="dropout_state",
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+    def next_call(self) -> None:
+        """Masks from here on are new ones."""
+        self.variable.assign_add([0, 1])
+
+    def key(self, layer: int) -> tf.Tensor:
+        """(4,) int64: seed, call, replica and layer."""
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context else 0
+        return tf.concat(
+            [self.variable.read_value(), tf.stack([tf.cast(replica, tf.int64), tf.constant(layer, tf.int64)])], 0
+        )
+
+
+def accelerate(model: keras.Model) -> int:
+    """Lets every encoder layer of `model` compute the faster way, where its family is known.
+
+    Args:
+        model: of Transformers, built; it is changed. A second call changes nothing more.
+
+    Returns:
+        How many layers compute so now; 0 where the family is not among those known (BERT, RoBERTa, XLM-RoBERTa,
+        ELECTRA, DistilBERT, MPNet).
+
+    Example:
+        >>> from tfft.models import checkpoint, load
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> model = load.load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification").model
+        >>> ids = tf.constant([[2, 90, 3], [2, 91, 3]])
+        >>> before = model({"input_ids": ids}).logits
+        >>> accelerate(model)
+        2
+        >>> np.allclose(model({"input_ids": ids}).logits, before, atol=1e-6)
+        True
+    """
+    layers = [
+        layer
+        for layer in model.submodules
+        if type(layer).__name__ in _FAMILIES and not getattr(layer, "is_decoder", False)
+    ]
+    state = DropoutState()
+    functions: dict[Settings, Any] = {}
+    for index, layer in enumerate(layers):
+        if not is_accelerated(layer):
+            _FAMILIES[type(layer).__name__](layer, _Faster(layer, index, state, functions))
+    return len(layers)
+
+
+def is_accelerated(layer: Any) -> bool:
+    """Whether an encoder layer computes the faster way."""
+    return "call" in vars(layer)
+
+
+class _Faster:
+    """What one encoder layer computes by, in the place of its own `call`.
+
+    Args:
+        layer: the encoder layer.
+        index: its place in the model.
+        state: of dropout, shared by all layers.
+        functions: settings to the function traced for them, shared by all layers.
+    """
+
+    def __init__(self, layer: Any, index: int, state: DropoutState, functions: dict[Settings, Any]) -> None:
+        self.index, self.state, self.functions = index, state, functions
+        self.stock = layer.call
+
+    def __call__(
+        self,
+        parts: Projections,
+        settings: Settings,
+        hidden: tf.Tensor,
+        mask: tf.Tensor,
+        bias: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor]:
+        """The layer's output (batch, tokens, hidden).
+
+        Args:
+            mask: added to the attention's scores, broadcast to (batch, heads, tokens, tokens).
+            bias: the same, of relative positions.
+        """
+        if settings.training and self.index == 0:
+            self.state.next_call()
+        if settings not in self.functions:
+            self.functions[settings] = _traced(settings)
+        key = self.state.key(self.index) if settings.training else None
+        weights = [tf.convert_to_tensor(one) for part in parts for one in _weights_of(part)]
+        return (self.functions[settings](hidden, mask, bias, key, weights),)
+
+
+def _weights_of(part: Any) -> tuple[Any, Any]:
+    return (part.kernel, part.bias) if isinstance(part, keras.layers.Dense) else (part.gamma, part.beta)
+
+
+def _are_plain(parts: Projections) -> bool:
+    """Whether every part is the layer that the family's own code makes, and no adapter of somebody's."""
+    kinds = [keras.layers.LayerNormalization if name.endswith("norm") else keras.layers.Dense for name in parts._fields]
+    return all(type(part) is kind for part, kind in zip(parts, kinds, strict=True))
+
+
+# --- What the families call their parts, and how they call their layers -----------------------------------------------
+
+
+def _as_bert(layer: Any, faster: _Faster) -> None:
+    attention, result = layer.attention.self_attention, layer.attention.dense_output
+
+    def call(
+        hidden_states: tf.Tensor,
+        attention_mask: tf.Tensor,
+        head_mask: Any,
+        encoder_hidden_states: Any,
+        encoder_attention_mask: Any,
+        past_key_value: Any,
+        output_attentions: bool,
+        training: Any = False,
+    ) -> Any:
+        parts = Projections(
+            attention.query,
+            attention.key,
+            attention.value,
+            result.dense,
+            result.LayerNorm,
+            layer.intermediate.dense,
+            layer.bert_output.dense,
+            layer.bert_output.LayerNorm,
+        )
+        asked_for_more = output_attentions or head_mask is not None or past_key_value is not None
+        if asked_for_more or encoder_hidden_states is not None or not _can(parts, training):
+            return faster.stock(
+                hidden_states,
+                attention_mask,
+                head_mask,
+                encoder_hidden_states,
+                encoder_attention_mask,
+                past_key_value,
+                output_attentions,
+                training=training,
+            )
+        rates = (attention.dropout.rate, result.dropout.rate, layer.bert_output.dropout.rate)
+        settings = _settings(
+            layer, parts, attention.num_attention_heads, rates, layer.intermediate.intermediate_act_fn, training
+        )
+        return faster(parts, settings, hidden_states, _no_mask() if attention_mask is None else attention_mask)
+
+    _replace_call(layer, call)
+
+
+def _as_distilbert(layer: Any, faster: _Faster) -> None:
+    attention, ffn = layer.attention, layer.ffn
+
+    def call(x: tf.Tensor, attn_mask: tf.Tensor, head_mask: Any, output_attentions: bool, training: Any = False) -> Any:
+        parts = Projections(
+            attention.q_lin,
+            attention.k_lin,
+            attention.v_lin,
+            attention.out_lin,
+            layer.sa_layer_norm,
+            ffn.lin1,
+            ffn.lin2,
+            layer.output_layer_norm,
+        )
+        if output_attentions or head_mask is not None or not _can(parts, training):
+            return faster.stock(x, attn_mask, head_mask, output_attentions, training=training)
+        # This family drops nothing of the attention's output.
+        rates = (attention.dropout.rate, 0.0, ffn.dropout.rate)
+        settings = _settings(layer, parts, attention.n_heads, rates, ffn.activation, training)
+        mask = -1e30 * (1.0 - tf.cast(attn_mask, tf.float32))
+        return faster(parts, settings, x, mask[:, tf.newaxis, tf.newaxis, :])
+
+    _replace_call(layer, call)
+
+
+def _as_mpnet(layer: Any, faster: _Faster) -> None:
+    attention = layer.attention.attn
+
+    def call(
+        hidden_states: tf.Tensor,
+        attention_mask: tf.Tensor,
+        head_mask: Any,
+        output_attentions: bool,
+        position_bias: tf.Tensor | None = None,
+        training: Any = False,
+    ) -> Any:
+        parts = Projections(
+            attention.q,
+            attention.k,
+            attention.v,
+            attention.o,
+            layer.attention.LayerNorm,
+            layer.intermediate.dense,
+            layer.out.dense,
+            layer.out.LayerNorm,
+        )
+        if output_attentions or head_mask is not None or not _can(parts, training):
+            return faster.stock(
+                hidden_states,
+                attention_mask,
+                head_mask,
+                output_attentions,
+                position_bias=position_bias,
+                training=training,
+            )
+        rates = (attention.dropout.rate, layer.attention.dropout.rate, layer.out.dropout.rate)
+        settings = _settings(
+            layer, parts, attention.num_attention_heads, rates, layer.intermediate.intermediate_act_fn, training
+        )
+        mask = _no_mask() if attention_mask is None else attention_mask
+        return faster(parts, settings, hidden_states, mask, position_bias)
+
+    _replace_call(layer, call)
+
+
+_FAMILIES: dict[str, Callable[[Any, _Faster], None]] = {
+    "TFBertLayer": _as_bert,
+    "TFRobertaLayer": _as_bert,
+    "TFXLMRobertaLayer": _as_bert,
+    "TFElectraLayer": _as_bert,
+    "TFTransformerBlock": _as_distilbert,
+    "TFMPNetLayer": _as_mpnet,
+}
+
+
+def _replace_call(layer: Any, call: Callable[..., Any]) -> None:
+    layer.call = tf.autograph.experimental.do_not_convert(call)
+
+
+def _can(parts: Projections, training: Any) -> bool:
+    return isinstance(training, bool) and _are_plain(parts)
+
+
+def _no_mask() -> tf.Tensor:
+    return tf.zeros([1, 1, 1, 1])
+
+
+def _settings(
+    layer: Any,
+    parts: Projections,
+    heads: int,
+    rates: tuple[float, float, float],
+    activation: Callable[[tf.Tensor], tf.Tensor],
+    training: bool,
+) -> Settings:
+    attention, attention_output, output = (float(rate) if training else 0.0 for rate in rates)
+    return Settings(
+        heads=heads,
+        attention_dropout=attention,
+        attention_output_dropout=attention_output,
+        output_dropout=output,
+        attention_epsilon=parts.attention_norm.epsilon,
+        output_epsilon=parts.output_norm.epsilon,
+        activation=activation,
+        dtype=layer.compute_dtype,
+        training=training and any(rates),
+    )
+
+
+# --- The mathematics --------------------------------------------------------------------------------------------------
+
+
+def _traced(settings: Settings) -> Any:
+    """The layer as one function of (hidden, mask, bias, key, weights), traced once for all layers that share it."""
+
+    def encoder_layer(
+        hidden: tf.Tensor, mask: tf.Tensor, bias: tf.Tensor | None, key: tf.Tensor | None, weights: list[tf.Tensor]
+    ) -> tf.Tensor:
+        query, query_bias, key_kernel, key_bias, value, value_bias = weights[:6]
+        attention_output, attention_output_bias, gamma, beta = weights[6:10]
+        intermediate, intermediate_bias, output, output_bias, output_gamma, output_beta = weights[10:]
+        size = query.shape[1]
+        shape = tf.shape(hidden)
+        batch, tokens = shape[0], shape[1]
+        flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
+
+        def dropped(values: tf.Tensor, rate: float, place: int) -> tf.Tensor:
+            return values if rate == 0 else dropout(values, rate, tf.concat([key, [place]], 0))
+
+        together = _dense(
+            flat, tf.concat([query, key_kernel, value], 1), tf.concat([query_bias, key_bias, value_bias], 0)
+        )
+        # (3, batch, heads, tokens, size of a head)
+        heads = tf.transpose(
+            tf.reshape(together, [batch, tokens, 3, settings.heads, size // settings.heads]), [2, 0, 3, 1, 4]
+        )
+        queries, keys, values = tf.unstack(heads, num=3)
+        scores = tf.linalg.matmul(queries, keys, transpose_b=True)
+        # In float32, where a mask of the least bfloat16 or float16 still leaves numbers.
+        scores = tf.cast(scores, tf.float32) / math.sqrt(size // settings.heads) + tf.cast(mask, tf.float32)
+        if bias is not None:
+            scores += tf.cast(bias, tf.float32)
+        probabilities = tf.cast(tf.nn.softmax(scores), values.dtype)
+        probabilities = dropped(probabilities, settings.attention_dropout, 0)
+        context = tf.transpose(tf.linalg.matmul(probabilities, values), [0, 2, 1, 3])
+        attended = _dense(tf.reshape(context, [-1, size]), attention_output, attention_output_bias)
+        attended = dropped(attended, settings.attention_output_dropout, 1)
+        normed = layer_norm(attended + flat, gamma, beta, settings.attention_epsilon)
+        inner = _activated(settings.activation, _dense(normed, intermediate, intermediate_bias))
+        result = dropped(_dense(inner, output, output_bias), settings.output_dropout, 2)
+        result = layer_norm(result + normed, output_gamma, output_beta, settings.output_epsilon)
+        return tf.reshape(result, shape)
+
+    return tf.function(encoder_layer, autograph=False, reduce_retracing=True)
+
+
+def _dense(values: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    return tf.nn.bias_add(tf.linalg.matmul(values, kernel), bias)
+
+
+def _activated(activation: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor) -> tf.Tensor:
+    from transformers.activations_tf import get_tf_activation
+
+    return gelu(values) if activation is get_tf_activation("gelu") else activation(values)
+
+
+@tf.custom_gradient
+def gelu(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """x * Phi(x) with the normal distribution's Phi (Hendrycks & Gimpel 2016); its slope is Phi(x) + x * phi(x).
+
+    Example:
+        >>> [round(float(value), 4) for value in gelu(tf.constant([-1.0, 0.0, 1.0]))]
+        [-0.1587, 0.0, 0.8413]
+    """
+    below = 0.5 * (1.0 + tf.math.erf(values * (1 / math.sqrt(2))))
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        density = tf.exp(tf.square(values) * -0.5) * (1 / math.sqrt(2 * math.pi))
+        return upstream * (below + values * density)
+
+    return values * below, gradient
+
+
+def layer_norm(values: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Layer normalisation over the last axis (Ba et al. 2016), computed in float32.
+
+    Args:
+        values: (rows, width).
+        gamma, beta: (width,).
+
+    Example:
+        >>> normed = layer_norm(tf.constant([[1.0, 3.0]]), tf.ones([2]), tf.zeros([2]), epsilon=0.0)
+        >>> normed.numpy().tolist()
+        [[-1.0, 1.0]]
+    """
+
+    @tf.custom_gradient
+    def normed(values: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
+        dtype = values.dtype
+        centred = tf.cast(values, tf.float32)
+        centred -= tf.reduce_mean(centred, axis=-1, keepdims=True)
+        scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + epsilon)
+        unit = centred * scale
+        wide_gamma = tf.cast(gamma, tf.float32)
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            upstream = tf.cast(upstream, tf.float32)
+            of_unit = upstream * wide_gamma
+            shared = unit * tf.reduce_mean(of_unit * unit, axis=-1, keepdims=True)
+            of_values = scale * (of_unit - tf.reduce_mean(of_unit, axis=-1, keepdims=True) - shared)
+            of_gamma, of_beta = tf.reduce_sum(upstream * unit, axis=0), tf.reduce_sum(upstream, axis=0)
+            return tf.cast(of_values, dtype), tf.cast(of_gamma, gamma.dtype), tf.cast(of_beta, beta.dtype)
+
+        return tf.cast(unit * wide_gamma + tf.cast(beta, tf.float32), dtype), gradient
+
+    return normed(values, gamma, beta)
+
+
+def dropout(values: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
+    """`values` with each set to 0 at `rate`, the others scaled so that the mean stays (Srivastava et al. 2014).
+
+    Args:
+        values: any shape.
+        rate: from 0 to below 1, taken to the nearest multiple of 2 ** -16.
+        key: (numbers,) int64, from which the mask follows.
+    """
+    least = round(rate * 2**MASK_BITS)
+    scale = 2**MASK_BITS / (2**MASK_BITS - least)
+
+    @tf.custom_gradient
+    def dropped(values: tf.Tensor) -> Any:
+        kept = _bits(tf.shape(values), key) >= least - 2 ** (MASK_BITS - 1)
+
+        def masked(values: tf.Tensor) -> tf.Tensor:
+            return values * (tf.cast(kept, values.dtype) * tf.cast(scale, values.dtype))
+
+        return masked(values), masked
+
+    return dropped(values)
+
+
+def _bits(shape: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Uniform int16 of that shape."""
+    a_word = 64 // MASK_BITS
+    count = tf.reduce_prod(shape)
+    # Philox takes one key of 64 bits and a counter of 128: what the mask is for goes into the two by place.
+    seed, call, replica, layer, place = tf.unstack(tf.cast(key, tf.uint64), num=5)
+    where = tf.stack([tf.constant(0, tf.uint64), call * 2**20 + replica * 2**12 + layer * 2**2 + place])
+    words = tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[(count + a_word - 1) // a_word], key=[seed], counter=where, alg=_PHILOX, dtype=tf.uint64
+    )
+    return tf.reshape(tf.reshape(tf.bitcast(words, tf.int16), [-1])[:count], shape)
