@@ -17,7 +17,9 @@ computes as it did.
 
 from __future__ import annotations
 
+import inspect
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -132,7 +134,8 @@ def accelerate(model: keras.Model) -> int:
     functions: dict[Settings, Any] = {}
     for index, layer in enumerate(layers):
         if not is_accelerated(layer):
-            _FAMILIES[type(layer).__name__](layer, _Faster(layer, index, state, functions))
+            faster = _FasterCall(layer, _FAMILIES[type(layer).__name__], index, state, functions)
+            layer.call = tf.autograph.experimental.do_not_convert(faster)
     return len(layers)
 
 
@@ -141,41 +144,132 @@ def is_accelerated(layer: Any) -> bool:
     return "call" in vars(layer)
 
 
-class _Faster:
-    """What one encoder layer computes by, in the place of its own `call`.
+# --- What the families call their parts -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Where an encoder layer has its parts, as paths of attributes.
+
+    Attributes:
+        parts: for `Projections`, in its order.
+        dropouts: of the attention's probabilities, of its output, of the layer's output; None where nothing is dropped.
+        heads: the number of them.
+        activation: of the feed-forward's inner values.
+        mask: what the layer is given to what is added to the scores.
+    """
+
+    parts: tuple[str, ...]
+    dropouts: tuple[str | None, str | None, str | None]
+    heads: str
+    activation: str
+    mask: Callable[[tf.Tensor], tf.Tensor]
+
+
+def _added_as_it_is(mask: tf.Tensor) -> tf.Tensor:
+    return mask
+
+
+def _from_ones_and_zeros(mask: tf.Tensor) -> tf.Tensor:
+    return -1e30 * (1.0 - tf.cast(mask, tf.float32))[:, tf.newaxis, tf.newaxis, :]
+
+
+_BERT = _Family(
+    parts=(
+        *(f"attention.self_attention.{name}" for name in ("query", "key", "value")),
+        *("attention.dense_output.dense", "attention.dense_output.LayerNorm"),
+        *("intermediate.dense", "bert_output.dense", "bert_output.LayerNorm"),
+    ),
+    dropouts=("attention.self_attention.dropout", "attention.dense_output.dropout", "bert_output.dropout"),
+    heads="attention.self_attention.num_attention_heads",
+    activation="intermediate.intermediate_act_fn",
+    mask=_added_as_it_is,
+)
+_FAMILIES = {
+    "TFBertLayer": _BERT,
+    "TFRobertaLayer": _BERT,
+    "TFXLMRobertaLayer": _BERT,
+    "TFElectraLayer": _BERT,
+    "TFTransformerBlock": _Family(  # DistilBERT
+        parts=(
+            *(f"attention.{name}" for name in ("q_lin", "k_lin", "v_lin", "out_lin")),
+            *("sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"),
+        ),
+        dropouts=("attention.dropout", None, "ffn.dropout"),
+        heads="attention.n_heads",
+        activation="ffn.activation",
+        mask=_from_ones_and_zeros,
+    ),
+    "TFMPNetLayer": _Family(
+        parts=(
+            *(f"attention.attn.{name}" for name in ("q", "k", "v", "o")),
+            *("attention.LayerNorm", "intermediate.dense", "out.dense", "out.LayerNorm"),
+        ),
+        dropouts=("attention.attn.dropout", "attention.dropout", "out.dropout"),
+        heads="attention.attn.num_attention_heads",
+        activation="intermediate.intermediate_act_fn",
+        mask=_added_as_it_is,
+    ),
+}
+
+
+class _FasterCall:
+    """What one encoder layer computes by, in the place of its own `call`, with the same arguments.
 
     Args:
         layer: the encoder layer.
+        family: where it has its parts.
         index: its place in the model.
         state: of dropout, shared by all layers.
         functions: settings to the function traced for them, shared by all layers.
     """
 
-    def __init__(self, layer: Any, index: int, state: DropoutState, functions: dict[Settings, Any]) -> None:
-        self.index, self.state, self.functions = index, state, functions
+    def __init__(
+        self, layer: Any, family: _Family, index: int, state: DropoutState, functions: dict[Settings, Any]
+    ) -> None:
+        self.layer, self.family, self.index, self.state, self.functions = layer, family, index, state, functions
         self.stock = layer.call
+        self.signature = inspect.signature(self.stock)
+        self.__name__ = "call"
 
-    def __call__(
-        self,
-        parts: Projections,
-        settings: Settings,
-        hidden: tf.Tensor,
-        mask: tf.Tensor,
-        bias: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor]:
-        """The layer's output (batch, tokens, hidden).
-
-        Args:
-            mask: added to the attention's scores, broadcast to (batch, heads, tokens, tokens).
-            bias: the same, of relative positions.
-        """
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's output (batch, tokens, hidden) in a tuple; whatever else was asked for is stock's to give."""
+        given = self.signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        (_, hidden), (_, mask), *others = given.arguments.items()
+        rest = dict(others)
+        training, bias = rest.pop("training"), rest.pop("position_bias", None)
+        asked_for_more = any(value is not None and value is not False for value in rest.values())
+        parts = Projections(*(self._part(path) for path in self.family.parts))
+        if asked_for_more or mask is None or not isinstance(training, bool) or not _are_plain(parts):
+            return self.stock(*args, **kwargs)
+        settings = self._settings(parts, training)
         if settings.training and self.index == 0:
             self.state.next_call()
         if settings not in self.functions:
             self.functions[settings] = _traced(settings)
         key = self.state.key(self.index) if settings.training else None
         weights = [tf.convert_to_tensor(one) for part in parts for one in _weights_of(part)]
-        return (self.functions[settings](hidden, mask, bias, key, weights),)
+        return (self.functions[settings](hidden, self.family.mask(mask), bias, key, weights),)
+
+    def _part(self, path: str) -> Any:
+        return operator.attrgetter(path)(self.layer)
+
+    def _settings(self, parts: Projections, training: bool) -> Settings:
+        rates = [
+            float(self._part(path).rate) if training and path is not None else 0.0 for path in self.family.dropouts
+        ]
+        return Settings(
+            heads=self._part(self.family.heads),
+            attention_dropout=rates[0],
+            attention_output_dropout=rates[1],
+            output_dropout=rates[2],
+            attention_epsilon=parts.attention_norm.epsilon,
+            output_epsilon=parts.output_norm.epsilon,
+            activation=self._part(self.family.activation),
+            dtype=self.layer.compute_dtype,
+            training=training and any(rates),
+        )
 
 
 def _weights_of(part: Any) -> tuple[Any, Any]:
@@ -186,162 +280,6 @@ def _are_plain(parts: Projections) -> bool:
     """Whether every part is the layer that the family's own code makes, and no adapter of somebody's."""
     kinds = [keras.layers.LayerNormalization if name.endswith("norm") else keras.layers.Dense for name in parts._fields]
     return all(type(part) is kind for part, kind in zip(parts, kinds, strict=True))
-
-
-# --- What the families call their parts, and how they call their layers -----------------------------------------------
-
-
-def _as_bert(layer: Any, faster: _Faster) -> None:
-    attention, result = layer.attention.self_attention, layer.attention.dense_output
-
-    def call(
-        hidden_states: tf.Tensor,
-        attention_mask: tf.Tensor,
-        head_mask: Any,
-        encoder_hidden_states: Any,
-        encoder_attention_mask: Any,
-        past_key_value: Any,
-        output_attentions: bool,
-        training: Any = False,
-    ) -> Any:
-        parts = Projections(
-            attention.query,
-            attention.key,
-            attention.value,
-            result.dense,
-            result.LayerNorm,
-            layer.intermediate.dense,
-            layer.bert_output.dense,
-            layer.bert_output.LayerNorm,
-        )
-        asked_for_more = output_attentions or head_mask is not None or past_key_value is not None
-        if asked_for_more or encoder_hidden_states is not None or not _can(parts, training):
-            return faster.stock(
-                hidden_states,
-                attention_mask,
-                head_mask,
-                encoder_hidden_states,
-                encoder_attention_mask,
-                past_key_value,
-                output_attentions,
-                training=training,
-            )
-        rates = (attention.dropout.rate, result.dropout.rate, layer.bert_output.dropout.rate)
-        settings = _settings(
-            layer, parts, attention.num_attention_heads, rates, layer.intermediate.intermediate_act_fn, training
-        )
-        return faster(parts, settings, hidden_states, _no_mask() if attention_mask is None else attention_mask)
-
-    _replace_call(layer, call)
-
-
-def _as_distilbert(layer: Any, faster: _Faster) -> None:
-    attention, ffn = layer.attention, layer.ffn
-
-    def call(x: tf.Tensor, attn_mask: tf.Tensor, head_mask: Any, output_attentions: bool, training: Any = False) -> Any:
-        parts = Projections(
-            attention.q_lin,
-            attention.k_lin,
-            attention.v_lin,
-            attention.out_lin,
-            layer.sa_layer_norm,
-            ffn.lin1,
-            ffn.lin2,
-            layer.output_layer_norm,
-        )
-        if output_attentions or head_mask is not None or not _can(parts, training):
-            return faster.stock(x, attn_mask, head_mask, output_attentions, training=training)
-        # This family drops nothing of the attention's output.
-        rates = (attention.dropout.rate, 0.0, ffn.dropout.rate)
-        settings = _settings(layer, parts, attention.n_heads, rates, ffn.activation, training)
-        mask = -1e30 * (1.0 - tf.cast(attn_mask, tf.float32))
-        return faster(parts, settings, x, mask[:, tf.newaxis, tf.newaxis, :])
-
-    _replace_call(layer, call)
-
-
-def _as_mpnet(layer: Any, faster: _Faster) -> None:
-    attention = layer.attention.attn
-
-    def call(
-        hidden_states: tf.Tensor,
-        attention_mask: tf.Tensor,
-        head_mask: Any,
-        output_attentions: bool,
-        position_bias: tf.Tensor | None = None,
-        training: Any = False,
-    ) -> Any:
-        parts = Projections(
-            attention.q,
-            attention.k,
-            attention.v,
-            attention.o,
-            layer.attention.LayerNorm,
-            layer.intermediate.dense,
-            layer.out.dense,
-            layer.out.LayerNorm,
-        )
-        if output_attentions or head_mask is not None or not _can(parts, training):
-            return faster.stock(
-                hidden_states,
-                attention_mask,
-                head_mask,
-                output_attentions,
-                position_bias=position_bias,
-                training=training,
-            )
-        rates = (attention.dropout.rate, layer.attention.dropout.rate, layer.out.dropout.rate)
-        settings = _settings(
-            layer, parts, attention.num_attention_heads, rates, layer.intermediate.intermediate_act_fn, training
-        )
-        mask = _no_mask() if attention_mask is None else attention_mask
-        return faster(parts, settings, hidden_states, mask, position_bias)
-
-    _replace_call(layer, call)
-
-
-_FAMILIES: dict[str, Callable[[Any, _Faster], None]] = {
-    "TFBertLayer": _as_bert,
-    "TFRobertaLayer": _as_bert,
-    "TFXLMRobertaLayer": _as_bert,
-    "TFElectraLayer": _as_bert,
-    "TFTransformerBlock": _as_distilbert,
-    "TFMPNetLayer": _as_mpnet,
-}
-
-
-def _replace_call(layer: Any, call: Callable[..., Any]) -> None:
-    layer.call = tf.autograph.experimental.do_not_convert(call)
-
-
-def _can(parts: Projections, training: Any) -> bool:
-    return isinstance(training, bool) and _are_plain(parts)
-
-
-def _no_mask() -> tf.Tensor:
-    return tf.zeros([1, 1, 1, 1])
-
-
-def _settings(
-    layer: Any,
-    parts: Projections,
-    heads: int,
-    rates: tuple[float, float, float],
-    activation: Callable[[tf.Tensor], tf.Tensor],
-    training: bool,
-) -> Settings:
-    attention, attention_output, output = (float(rate) if training else 0.0 for rate in rates)
-    return Settings(
-        heads=heads,
-        attention_dropout=attention,
-        attention_output_dropout=attention_output,
-        output_dropout=output,
-        attention_epsilon=parts.attention_norm.epsilon,
-        output_epsilon=parts.output_norm.epsilon,
-        activation=activation,
-        dtype=layer.compute_dtype,
-        training=training and any(rates),
-    )
 
 
 # --- The mathematics --------------------------------------------------------------------------------------------------
