@@ -27,12 +27,17 @@ whole_job = load_script(BENCHMARKS / "whole_job.py", "bench_whole_job")
 techniques = load_script(BENCHMARKS / "techniques.py", "bench_techniques")
 peer_rows = load_script(BENCHMARKS / "peers" / "rows.py", "bench_peer_rows")
 
-SPEED, SECONDS = whole_job.FIGURES[0], whole_job.FIGURES[1]
+SPEED, SECONDS = (
+    next(one for one in whole_job.FIGURES if one.key == key) for key in ("train_samples_per_second", "total_seconds")
+)
 
 
 def run(speed: float, seconds: float) -> dict[str, float]:
     return {
         "train_samples_per_second": speed,
+        "steady_samples_per_second": speed,
+        "steady_tokens_per_second": speed * 50,
+        "first_step_seconds": seconds / 2,
         "total_seconds": seconds,
         "wall_seconds": seconds + 1,
         "peak_rss_mb": 100.0,
@@ -48,7 +53,10 @@ def test_more_than_one_is_better_for_us_in_every_figure():
     assert whole_job.advantage(SECONDS, ours=30.0, peer=20.0) == pytest.approx(2 / 3)
     directions = {figure.key: figure.higher_is_better for figure in whole_job.FIGURES}
     assert directions == {
+        "steady_samples_per_second": True,
+        "steady_tokens_per_second": True,
         "train_samples_per_second": True,
+        "first_step_seconds": False,
         "total_seconds": False,
         "wall_seconds": False,
         "peak_rss_mb": False,
@@ -108,14 +116,21 @@ def test_summary_compares_with_every_peer_but_not_with_ourselves():
 def test_our_report_takes_the_peers_names(tmp_path):
     metrics = {
         "eval": {"accuracy": 0.7, "f1": 0.8, "loss": 0.6},
-        "train": {"epochs": 3.0},
-        "timing": {"train_seconds": 9.0, "total_seconds": 12.0, "train_samples_per_second": 33.0},
+        "train": {"epochs": 3.0, "rows": 10, "tokens": 530},
+        "timing": {
+            "train_seconds": 9.0,
+            "total_seconds": 12.0,
+            "train_samples_per_second": 33.0,
+            "first_step_seconds": 2.0,
+            "steady_samples_per_second": 40.0,
+        },
         "memory": {"peak_rss_mb": 1.0},
         "environment": {"device": "CPU"},
     }
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     report = whole_job.our_report(tmp_path)
     assert report["train_samples_per_second"] == 33.0 and report["f1"] == 0.8
+    assert report["tokens_per_sample"] == 53.0
     assert "peak_rss_mb" not in report, "memory is measured from outside, alike for all"
 
 
@@ -150,8 +165,10 @@ def test_a_failed_child_shows_the_tail_of_its_errors():
 
 
 @pytest.fixture
-def arguments(tmp_path):
+def arguments(tmp_path, monkeypatch):
     """A command line whose files are there: six rows, and a checkpoint that no fake contender opens."""
+    # Of which ours, as it is faked below, takes a quarter.
+    monkeypatch.setattr(whole_job, "product_peak", lambda: 6 * 3 * (4 * 16 + 2 * 32) * 25.0 * 50.0 * 4)
     data, checkpoint = tmp_path / "data", tmp_path / "model"
     (data / "mrpc").mkdir(parents=True)
     checkpoint.mkdir()
@@ -160,6 +177,8 @@ def arguments(tmp_path):
         text = "\n".join(["Quality\t#1 String\t#2 String", *rows])  # no line end after the last row
         (data / "mrpc" / name).write_text(text, encoding="utf-8-sig")
     (checkpoint / "model.safetensors").touch()
+    sizes = {"hidden_size": 4, "num_hidden_layers": 3, "intermediate_size": 8}
+    (checkpoint / "config.json").write_text(json.dumps(sizes), encoding="utf-8")
     return ["--data", str(data), "--checkpoint", str(checkpoint), "--peers-python", sys.executable]
 
 
@@ -171,15 +190,17 @@ assert not pathlib.Path(os.environ["TFFT_CACHE"]).exists()
 output_dir = pathlib.Path(sys.argv[2])
 output_dir.mkdir()
 timing = {"train_seconds": 2.0, "total_seconds": 3.0, "train_samples_per_second": 20.0}
+timing |= {"first_step_seconds": 1.0, "steady_samples_per_second": 25.0}
 metrics = {"eval": {"accuracy": 0.5, "f1": 0.5}, "timing": timing, "environment": {"device": "none"}}
-metrics["train"] = {"epochs": 40.0 if sys.argv[3] == "True" else 1.0}
+metrics["train"] = {"epochs": 40.0 if sys.argv[3] == "True" else 1.0, "rows": 4, "tokens": 200}
 (output_dir / "metrics.json").write_text(json.dumps(metrics))
 """
 
 PEER_FAKE = """
 import json
 print("chatter")
-print(json.dumps({"train_samples_per_second": 10.0, "total_seconds": 6.0, "accuracy": 0.25, "f1": 0.25}))
+report = {"train_samples_per_second": 10.0, "total_seconds": 6.0, "accuracy": 0.25, "f1": 0.25}
+print(json.dumps({**report, "first_step_seconds": 4.0, "steady_samples_per_second": 5.0}))
 """
 
 
@@ -202,13 +223,17 @@ def test_a_whole_bench_of_fake_contenders(monkeypatch, capsys, tmp_path, argumen
     said = capsys.readouterr()
     order = [line.split()[2] for line in said.err.splitlines() if line.startswith("round ")]
     ours, course, trainer, frozen = names = ["tfft", "keras_course", "hf_trainer", "tfft_features"]
-    assert order == [*names, course, trainer, frozen, ours, trainer, frozen, ours, course]
+    second, third = [course, trainer, frozen, ours], [trainer, frozen, ours, course]
+    assert order == [*names, *second, *third, frozen, ours, course, trainer, *names]
     assert "an epoch takes 2.5% (2.5%-2.5%) of one of full" in " ".join(said.out.split())
     assert "2.00 (2.00-2.00)" in said.out and "More than 1 is better for tfft" in said.out
     report = json.loads(output.read_text(encoding="utf-8"))
-    assert {name: len(own) for name, own in report["runs"].items()} == dict.fromkeys(names, 3)
+    assert {name: len(own) for name, own in report["runs"].items()} == dict.fromkeys(names, 5)
     assert report["times_better_than"][trainer]["train_samples_per_second"]["median"] == 2.0
     assert report["times_better_than"][course]["total_seconds"]["median"] == 2.0
+    assert report["runs"][ours][0]["steady_tokens_per_second"] == 25.0 * 50.0
+    assert report["runs"][ours][0]["peak_share"] == pytest.approx(0.25)
+    assert report["runs"][trainer][0]["peak_share"] == pytest.approx(0.05)
     assert report["settings"]["train_samples"] == 4
     assert report["machine"]["cores"] >= 1 and "python" in report["versions"]["peers"]
     assert list(tmp_path.glob("*.part")) == []
@@ -222,12 +247,23 @@ def test_a_contender_without_a_usable_report_ends_the_bench_with_status_1(monkey
     assert "tfft ended well but its report cannot be used" in capsys.readouterr().err
 
 
+def test_a_checkpoint_of_unknown_sizes_is_said_with_status_2(capsys, arguments):
+    config = pathlib.Path(arguments[3]) / "config.json"
+    config.write_text(json.dumps({"hidden_size": 4, "num_hidden_layers": 3}), encoding="utf-8")
+    assert whole_job.main(arguments) == 2
+    assert "config.json has no 'intermediate_size'" in capsys.readouterr().err
+
+
+def test_the_processors_product_is_measured_in_a_process():
+    assert whole_job.product_peak() > 1e6
+
+
 def test_a_failed_contender_ends_the_bench_with_status_1(monkeypatch, capsys, arguments):
     failing = [sys.executable, "-c", "raise SystemExit('no such thing')"]
     monkeypatch.setattr(whole_job, "our_command", lambda settings, folder, frozen=False: failing)
     assert whole_job.main([*arguments, "--rounds", "1"]) == 1
     said = capsys.readouterr().err
-    assert "no such thing" in said and "--rounds 1 is fewer than 3" in said
+    assert "no such thing" in said and "--rounds 1 is fewer than 5" in said
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tfft import callbacks, optimizers
 from tfft.backend import keras, tf
-from tfft.callbacks import progress
+from tfft.callbacks import StepClock, progress, step_clock
 from tfft.callbacks.learning_rate_log import current_rate
 from tfft.console import Voice
 from tfft.errors import RunError
@@ -315,3 +315,20 @@ def test_a_bar_goes_away_when_training_breaks_off() -> None:
     callback.close()
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().rstrip().endswith("\x1b[?25h")
+
+
+# --- StepClock --------------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_leaves_out_the_first_batches_and_the_first_of_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(step_clock.time, "perf_counter", lambda: now[0])
+    clock = StepClock()
+    assert clock.first_step_at is None and clock.steady_batch_seconds is None
+    for epoch, seconds in enumerate([[50, 9, 9, 9, 9, 2, 2], [40, 3, 3]]):
+        clock.on_epoch_begin(epoch)
+        for batch, took in enumerate(seconds):
+            now[0] += took
+            clock.on_train_batch_end(batch)
+    assert clock.first_step_at == 50
+    assert clock.steady_batch_seconds == pytest.approx((2 + 2 + 3 + 3) / 4)

@@ -21,6 +21,7 @@ from tfft.errors import DataError
 
 if TYPE_CHECKING:
     from tfft.assembly import Assembly
+    from tfft.callbacks import StepClock
     from tfft.console import Voice
     from tfft.data import Encoded, Given, Prepared, Split
     from tfft.data.windows import LongText
@@ -370,6 +371,7 @@ def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]
         "train": {
             "loss": trained.history[-1]["loss"],
             "rows": rows,
+            "tokens": int(ready.prepared.train.encoded.lengths.sum()),
             "steps": trained.steps,
             "epochs": seen / rows,
             "kept_epoch": trained.kept_epoch,
@@ -379,6 +381,7 @@ def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]
             "train_seconds": trained.seconds,
             "total_seconds": time.perf_counter() - started,
             "train_samples_per_second": seen / trained.seconds,
+            **_timing_of_steps(trained.clock, ready.plan.batch_size, started),
         },
         "memory": {"peak_rss_mb": environment.peak_rss_mb()},
         "environment": {
@@ -388,6 +391,16 @@ def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]
             "deterministic": ready.recipe.runtime.deterministic,
         },
     }
+
+
+def _timing_of_steps(clock: StepClock, batch_size: int, started: float) -> dict[str, float]:
+    """Seconds to the end of the first step, and rows a second once it is under way, where there were enough steps."""
+    timing = {}
+    if clock.first_step_at is not None:
+        timing["first_step_seconds"] = clock.first_step_at - started
+    if clock.steady_batch_seconds is not None:
+        timing["steady_samples_per_second"] = batch_size / clock.steady_batch_seconds
+    return timing
 
 
 def _show_end(voice: Voice, folder: RunDirectory, scores: Mapping[str, Mapping[str, float]], report: Any) -> None:

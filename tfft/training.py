@@ -43,6 +43,7 @@ class Trained:
     Attributes:
         history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`.
         seconds: from the call of `fit` to its return, validation included.
+        clock: when its batches ended.
         steps: optimizer steps done.
         batches: batches done, the same number unless gradients were accumulated.
         kept_epoch: the epoch whose weights the model has now, counted from 1.
@@ -51,6 +52,7 @@ class Trained:
 
     history: list[dict[str, float]]
     seconds: float
+    clock: callbacks.StepClock
     steps: int
     batches: int
     kept_epoch: int
@@ -288,7 +290,7 @@ def train(
     checkpoints = callbacks.Checkpoints(keep, *((best.monitor, best.mode) if best else ()))
     scores = callbacks.ValidationScores(score_averaged) if score else None
     history: list[dict[str, float]] = []
-    batches_done = 0
+    batches_done, clock = 0, callbacks.StepClock()
     began = time.perf_counter()
     try:
         for number, stage in enumerate(plan.stages):
@@ -300,6 +302,7 @@ def train(
                 )
             stop = callbacks.StopAtBatch(stage.total_batches)
             wanted = [
+                clock,
                 scores,
                 callbacks.LearningRateLog(),
                 callbacks.StopOnNaN(),
@@ -320,7 +323,7 @@ def train(
     if training.load_best_model_at_end and checkpoints.best_epoch not in (None, kept_epoch):
         save.restore(model, folder / "checkpoint" / "best")
         kept_epoch = checkpoints.best_epoch or 0
-    return Trained(history, seconds, int(model.optimizer.iterations), batches_done, kept_epoch, parameters)
+    return Trained(history, seconds, clock, int(model.optimizer.iterations), batches_done, kept_epoch, parameters)
 
 
 @contextlib.contextmanager

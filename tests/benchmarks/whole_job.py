@@ -8,6 +8,10 @@ environment of `--peers-python`); and `tfft.fit` once more with feature extracti
 Who starts is rotated from round to round. Machine noise is large, so every ratio is taken inside a round and only then
 is the median formed; absolute figures of different sessions say nothing.
 
+Steady steps are all but the first few and the first of every epoch. What the processor can multiply is measured before
+every round, and a contender's share of it is that of the layers' matrix products, 6 operations a parameter and real
+token (Kaplan et al. 2020, table 1): attention's own products, a few hundredths of that here, are left out.
+
 All get the same files with the same rows. Ours gets an empty cache each time, because the peers keep none. Peak
 memory and the time to exit are taken from outside, alike for all; the other figures are each contender's own report.
 """
@@ -33,7 +37,7 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-TESTED_ROUNDS = 3
+TESTED_ROUNDS = 5
 OURS = "tfft"
 # Feature extraction: no contender, since it trains another model. Its epochs are short, so there are more of them.
 FROZEN, FROZEN_EPOCHS = "tfft_features", 20
@@ -52,12 +56,17 @@ class Figure:
 
 
 FIGURES = (
-    Figure("train_samples_per_second", "training, samples/s", True, 1),
+    Figure("steady_samples_per_second", "steady training steps, samples/s", True, 1),
+    Figure("steady_tokens_per_second", "the same, real tokens/s", True, 0),
+    Figure("train_samples_per_second", "training with validation, samples/s", True, 1),
+    Figure("first_step_seconds", "command to the first step's end, s", False, 1),
     Figure("total_seconds", "command to scores, s (own report)", False, 1),
     Figure("wall_seconds", "command to exit, s", False, 1),
     Figure("peak_rss_mb", "peak RSS, MB", False, 0),
 )
 SCORES = (Figure("accuracy", "accuracy", True, 3), Figure("f1", "F1", True, 3))
+# What contenders report themselves; tokens are counted once, for all.
+REPORTED = tuple(one for one in (*FIGURES, *SCORES) if one.key != "steady_tokens_per_second")
 
 
 class SetupError(Exception):
@@ -198,9 +207,16 @@ def peer_command(python: str | pathlib.Path, script: str, settings: Settings, op
 def our_report(output_dir: pathlib.Path) -> dict[str, Any]:
     """The figures of a finished run's `metrics.json`, under the peers' names."""
     metrics = json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
-    timing = ("train_seconds", "total_seconds", "train_samples_per_second")
+    timing = (
+        "train_seconds",
+        "total_seconds",
+        "train_samples_per_second",
+        "first_step_seconds",
+        "steady_samples_per_second",
+    )
     return {
         **{key: metrics["timing"][key] for key in timing},
+        "tokens_per_sample": metrics["train"]["tokens"] / metrics["train"]["rows"],
         "epochs": metrics["train"]["epochs"],
         "accuracy": metrics["eval"]["accuracy"],
         "f1": metrics["eval"]["f1"],
@@ -263,7 +279,7 @@ def run_contender(name: str, settings: Settings) -> dict[str, Any]:
         stdout, outside = measured(commands[name], os.environ | {"TFFT_CACHE": str(pathlib.Path(folder) / "cache")})
         try:
             report = our_report(output_dir) if name in (OURS, FROZEN) else peer_report(stdout)
-            missing = [f.key for f in (*FIGURES, *SCORES) if f.key not in report | outside]
+            missing = [f.key for f in REPORTED if f.key not in report | outside]
             if missing:
                 raise KeyError(*missing)
         except (OSError, KeyError, TypeError, ValueError) as error:
@@ -271,13 +287,43 @@ def run_contender(name: str, settings: Settings) -> dict[str, Any]:
     return report | outside
 
 
+def matrix_parameters(checkpoint: pathlib.Path) -> int:
+    """Parameters of the layers' matrices by the checkpoint's configuration: four of attention, two of feed-forward.
+
+    Raises:
+        SetupError: the configuration does not say its sizes.
+    """
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    try:
+        hidden = config["hidden_size"]
+        return config["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * config["intermediate_size"])
+    except KeyError as error:
+        raise SetupError(
+            f"--checkpoint: config.json has no {error}, by which a step's operations are counted"
+        ) from None
+
+
+def product_peak() -> float:
+    """Operations a second of a large float32 product, in a process of its own."""
+    code = "from tfft import throughput; print(throughput.product_peak('no'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode != 0:
+        raise JobError(f"the matrix product could not be measured:\n{done.stderr.strip()[-500:]}")
+    return float(done.stdout)
+
+
 def run_rounds(settings: Settings, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """All runs by contender, in the order of the rounds; says each run's figures as it ends."""
+    """All runs by contender, in the order of the rounds; says each round's figures as it ends."""
     names = [OURS, "keras_course", "hf_trainer", FROZEN]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    matrices = matrix_parameters(settings.checkpoint)
     for round_index in range(rounds):
-        for name in rotated(names, round_index):
-            run = run_contender(name, settings)
+        peak = product_peak()
+        of_round = {name: run_contender(name, settings) for name in rotated(names, round_index)}
+        tokens = of_round[OURS]["tokens_per_sample"]
+        for name, run in of_round.items():
+            run["steady_tokens_per_second"] = run["steady_samples_per_second"] * tokens
+            run["peak_share"] = 6 * matrices * run["steady_tokens_per_second"] / peak
             runs[name].append(run)
             shown = ", ".join(f"{f.title} {run[f.key]:,.{f.digits}f}" for f in FIGURES)
             print(f"round {round_index + 1}/{rounds}  {name:<14}  {shown}", file=sys.stderr, flush=True)
@@ -401,11 +447,13 @@ def print_table(runs: Mapping[str, Sequence[Mapping[str, Any]]], rounds: int) ->
         cells = [spread([run[figure.key] for run in own]).text(figure.digits) for own in shown.values()]
         ratios = [advantages(figure, runs[OURS], runs[name]).text(2) for name in peers]
         table.add_row(figure.title, *cells, *ratios)
+    shares = [spread([100 * run["peak_share"] for run in own]).text(1) for own in shown.values()]
+    table.add_row("steady steps, % of the processor's product", *shares)
     for figure in SCORES:
         table.add_row(
             figure.title, *(spread([r[figure.key] for r in own]).text(figure.digits) for own in shown.values())
         )
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 160)
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 180)
     console.print(table)
     console.print(
         "vs PEER: how many times better tfft is than that peer, compared within each round. More than 1 is better for "

@@ -65,6 +65,9 @@ def test_metrics_have_every_figure(done: tuple[Job, str]) -> None:
     assert 0 < metrics["timing"]["train_seconds"] < metrics["timing"]["total_seconds"]
     speed = 2 * 41 / metrics["timing"]["train_seconds"]
     assert metrics["timing"]["train_samples_per_second"] == pytest.approx(speed)
+    assert 0 < metrics["timing"]["first_step_seconds"] < metrics["timing"]["total_seconds"]
+    assert metrics["timing"]["steady_samples_per_second"] > 0
+    assert metrics["train"]["tokens"] > 41
     assert metrics["memory"]["peak_rss_mb"] > 100
     assert {"tensorflow", "transformers", "device", "commit", "mixed_precision"} <= set(metrics["environment"])
 

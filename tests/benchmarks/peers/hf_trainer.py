@@ -22,6 +22,7 @@ import json  # noqa: E402
 import resource  # noqa: E402
 import tempfile  # noqa: E402
 
+import clock  # noqa: E402
 import numpy as np  # noqa: E402
 import rows  # noqa: E402
 import sklearn.metrics  # noqa: E402
@@ -31,6 +32,7 @@ from transformers import (  # noqa: E402
     AutoTokenizer,
     DataCollatorWithPadding,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -47,6 +49,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--group-by-length", action="store_true")
     return parser.parse_args()
+
+
+class Timed(TrainerCallback):
+    """Tells a clock when epochs begin and steps end."""
+
+    def __init__(self, steps: clock.StepClock) -> None:
+        self.steps = steps
+
+    def on_epoch_begin(self, *args, **kwargs):
+        """The next step is not timed."""
+        self.steps.epoch_begins()
+
+    def on_step_end(self, *args, **kwargs):
+        """One step more."""
+        self.steps.step_ends()
 
 
 def main() -> None:
@@ -70,6 +87,7 @@ def main() -> None:
 
     train = Dataset.from_dict(train_columns).map(encode, batched=True)
     validation = Dataset.from_dict(validation_columns).map(encode, batched=True)
+    steps = clock.StepClock()
     with tempfile.TemporaryDirectory() as output_dir:
         trainer = Trainer(
             AutoModelForSequenceClassification.from_pretrained(args.checkpoint, num_labels=len(names)),
@@ -94,6 +112,7 @@ def main() -> None:
             eval_dataset=validation,
             compute_metrics=scores,
             data_collator=DataCollatorWithPadding(tokenizer),
+            callbacks=[Timed(steps)],
         )
         ready = time.time()
         trainer.train()
@@ -111,6 +130,7 @@ def main() -> None:
         "train_seconds": trained - ready,
         "total_seconds": time.time() - STARTED,
         "train_samples_per_second": len(train) * args.epochs / (trained - ready),
+        **steps.report(STARTED, args.batch_size),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     print(json.dumps(report))

@@ -20,6 +20,7 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import resource  # noqa: E402
 
+import clock  # noqa: E402
 import numpy as np  # noqa: E402
 import rows  # noqa: E402
 import sklearn.metrics  # noqa: E402
@@ -83,8 +84,12 @@ def main() -> None:
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
+    steps = clock.StepClock()
+    timed = tf.keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: steps.epoch_begins(), on_batch_end=lambda batch, logs: steps.step_ends()
+    )
     ready = time.time()
-    model.fit(train_batches, validation_data=validation_batches, epochs=args.epochs, verbose=2)
+    model.fit(train_batches, validation_data=validation_batches, epochs=args.epochs, verbose=2, callbacks=[timed])
     trained = time.time()
     guess = np.argmax(model.predict(validation_batches, verbose=0)["logits"], axis=1)
     labels = np.array(validation["labels"])
@@ -98,6 +103,7 @@ def main() -> None:
         "train_seconds": trained - ready,
         "total_seconds": time.time() - STARTED,
         "train_samples_per_second": len(train) * args.epochs / (trained - ready),
+        **steps.report(STARTED, args.batch_size),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     print(json.dumps(report))

@@ -1,0 +1,46 @@
+"""When training steps end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tfft.backend import keras
+
+WARM_UP = 5
+
+
+class StepClock(keras.callbacks.Callback):
+    """Counts the seconds of all batches but the first few of a training and the first of every epoch.
+
+    Those are traced, or wait for what an epoch begins with; the others are what a long training consists of.
+
+    Attributes:
+        first_step_at: `time.perf_counter()` at the end of the first batch; None before it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first_step_at: float | None = None
+        self._ended, self._steady, self._seconds = 0, 0, 0.0
+        self._previous: float | None = None
+
+    @property
+    def steady_batch_seconds(self) -> float | None:
+        """Mean seconds of a batch; None where there were too few."""
+        return self._seconds / self._steady if self._steady else None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """What lies before the next batch's end is not that batch alone."""
+        self._previous = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Reads the time."""
+        now = time.perf_counter()
+        if self.first_step_at is None:
+            self.first_step_at = now
+        self._ended += 1
+        if self._previous is not None and self._ended > WARM_UP:
+            self._steady += 1
+            self._seconds += now - self._previous
+        self._previous = now
