@@ -80,7 +80,7 @@ TECHNIQUES: dict[str, tuple[str, ...]] = {
     "LoRA r=8": ("training.strategy=lora", "training.learning_rate=2e-3"),
     "BitFit": ("training.strategy=bitfit", "training.learning_rate=5e-3"),
     "R-Drop 1": ("training.r_drop_alpha=1.0",),
-    "FGM 1": ("training.fgm_epsilon=1.0",),
+    "FGM 0.1": ("training.fgm_epsilon=0.1",),
 }
 # A cache for each seed, or only the first would compute the features.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "RAYON_NUM_THREADS": "1"}

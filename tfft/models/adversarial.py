@@ -29,7 +29,8 @@ def attack(model: keras.Model, epsilon: float) -> None:
 
     Args:
         model: of Transformers, with `logits` among its outputs. A second call replaces the first one's epsilon.
-        epsilon: how far each row is moved, the L2 norm over its words together, in units of the word embeddings.
+        epsilon: how far each row is moved, the L2 norm over its words together, in units of the word embeddings, whose
+            own norm is about 1 a word in models like BERT. 0.1 to begin with: 1 is more than short sentences bear.
 
     Raises:
         ValueError: epsilon is not above 0.
@@ -48,7 +49,7 @@ def attack(model: keras.Model, epsilon: float) -> None:
         ['loss']
     """
     if not 0 < epsilon < math.inf:
-        raise ValueError(f"epsilon is {epsilon}; expected a number above 0, such as 1.0")
+        raise ValueError(f"epsilon is {epsilon}; expected a number above 0, such as 0.1")
     layer = _word_embeddings(model)
     model.train_step = functools.partial(_train_step, model, layer, float(epsilon))
     # What Keras has built already takes plain steps.
