@@ -23,7 +23,6 @@ from transformers.modeling_tf_utils import unpack_inputs
 
 from tfft.errors import ModelError
 from tfft.models import checkpoint as checkpoints
-from tfft.models import initial_values
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import Loaded, load_weights, name_labels, put_tensors, read_tensors, skip_autograph
 from tfft.models.parts import HEAD, part_of
@@ -188,7 +187,6 @@ def _without_pooler(base: keras.layers.Layer) -> keras.layers.Layer:
     return base
 
 
-@initial_values.postponed()
 def load_with_head(
     checkpoint: Checkpoint,
     label_names: Sequence[str],

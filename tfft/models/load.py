@@ -16,7 +16,6 @@ import numpy as np
 
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
-from tfft.models import initial_values
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.parts import path_of
 from tfft.tasks import SINGLE_LABEL, TOKENS
@@ -58,7 +57,6 @@ def _brief(names: Iterable[str]) -> str:
     return ", ".join(listed[:6]) + (f" and {len(listed) - 6} layers more" if len(listed) > 6 else "")
 
 
-@initial_values.postponed()
 def load_classifier(
     checkpoint: Checkpoint, label_names: Sequence[str], auto_class: str, problem_type: str = SINGLE_LABEL
 ) -> Loaded:
