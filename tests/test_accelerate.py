@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -224,79 +223,7 @@ def test_xla_compiles_a_step_once(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-# --- dropout ----------------------------------------------------------------------------------------------------------
-
-
-def key(*numbers: int) -> tf.Tensor:
-    return tf.constant(numbers or [7, 0, 0, 0, 0], tf.int64)
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-def test_dropout_keeps_the_mean_and_drops_the_rate(rate: float, dtype: tf.DType) -> None:
-    count = 100_003  # of no multiple of the values that a random word makes
-    found = tf.cast(room.dropout(tf.ones([count], dtype), rate, key()), tf.float32).numpy()
-    # Four standard deviations of the share of a binomial.
-    assert abs((found == 0).mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / count)
-    np.testing.assert_allclose(found[found != 0], 1 / (1 - rate), rtol=1e-2 if dtype == tf.bfloat16 else 1e-3)
-
-
-def test_dropouts_gradient_has_the_same_mask() -> None:
-    values = tf.ones([50, 7])
-    with tf.GradientTape() as tape:
-        tape.watch(values)
-        found = room.dropout(values, 0.3, key())
-    np.testing.assert_array_equal(tape.gradient(found, values), found)
-
-
-def test_masks_follow_from_the_key_and_no_two_are_alike() -> None:
-    def mask(*numbers: int) -> np.ndarray:
-        return room._bits(tf.constant([4096]), key(*numbers)).numpy()
-
-    np.testing.assert_array_equal(mask(7, 1, 0, 2, 1), mask(7, 1, 0, 2, 1))
-    keys = [(8, 1, 0, 2, 1), (7, 2, 0, 2, 1), (7, 1, 1, 2, 1), (7, 1, 0, 3, 1), (7, 1, 0, 2, 2)]
-    drawn = [mask(7, 1, 0, 2, 1), *(mask(*one) for one in keys)]
-    for index, one in enumerate(drawn):
-        for other in drawn[:index]:
-            # At no shift either: a stretch of one is nowhere in the other.
-            assert not (np.lib.stride_tricks.sliding_window_view(other, 8) == one[:8]).all(axis=1).any()
-            assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(len(one))
-
-
-def test_bits_are_uniform() -> None:
-    bits = room._bits(tf.constant([200_000]), key()).numpy().astype(int) + 2**15
-    counts = np.bincount(bits >> 10, minlength=64)
-    expected = 200_000 / 64
-    # Chi squared of 63 degrees of freedom: above 124 once in 100,000.
-    assert ((counts - expected) ** 2 / expected).sum() < 124
-
-
-def dropping() -> tuple[keras.Model, Callable[[], tf.Tensor]]:
-    """An accelerated model, and a training pass of it."""
-    keras.utils.set_random_seed(3)
-    model = families.make("bert", hidden_dropout_prob=0.5)
-    model.bert.embeddings.dropout.rate = 0.0  # TensorFlow's own, with a state of its own
-    accelerate(model)
-    return model, tf.function(lambda: model(INPUTS, training=True, output_hidden_states=True).hidden_states[-1])
-
-
-def test_every_pass_drops_anew_and_a_seed_repeats_it() -> None:
-    passes = [[once().numpy() for _ in range(3)] for once in (dropping()[1], dropping()[1])]
-    first, second = passes
-    np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first[0], first[1]) and not np.array_equal(first[1], first[2])
-
-
-def test_masks_go_on_from_a_checkpoint(tmp_path: Path) -> None:
-    model, once = dropping()
-    once()
-    saved = tf.train.Checkpoint(dropout=room.dropout_state(model)).write(str(tmp_path / "dropout"))
-    expected = once().numpy()
-    other, again = dropping()
-    again(), again(), again()
-    tf.train.Checkpoint(dropout=room.dropout_state(other)).read(saved).assert_consumed()
-    np.testing.assert_array_equal(again(), expected)
-    assert room.dropout_state(families.make("bert")) is None
+# --- masks ------------------------------------------------------------------------------------------------------------
 
 
 def test_masks_are_new_where_only_later_layers_compute_the_faster_way() -> None:

@@ -7,6 +7,7 @@
 - `features`: an encoder's outputs, computed once; `adversarial`: every batch counts again where it is worse
 - `forward`: the logits of many batches
 - `accelerate`, of `faster`: the same encoder with less work
+- `dropout`: masks that follow from a seed and a counter, which can be saved
 - `averages`: averages of weights in place of the last step's
 - `save`: a model to a folder that `from_pretrained` takes
 

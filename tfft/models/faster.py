@@ -6,8 +6,7 @@ DistilBERT and MPNet share. What differs is how it is computed:
 
 - one function is traced for all layers, with their weights as arguments: a step is traced in half the time;
 - query, key and value are one product;
-- dropout's masks are 16 random bits a value from a counter-based generator (Philox; Salmon et al. 2011), keyed by seed,
-  call, layer and place, where `tf.nn.dropout` makes a float32 out of 32 bits and compares it;
+- dropout's masks are 16 random bits a value from a counter-based generator, see `dropout`;
 - GELU and layer normalisation have gradients of their own that keep less and take fewer passes.
 
 Weights, names, saving and everything above the layers stay as they are. A layer that holds something unknown (an
@@ -24,14 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tfft.backend import compiled_by_xla, keras, tf
+from tfft.models.dropout import DropoutState, dropout, next_number, put, state_of
 
-# Random bits for each value of a dropout mask: its rate is a multiple of 2 ** -16.
-MASK_BITS = 16
 FAMILIES = ("BERT", "RoBERTa", "XLM-RoBERTa", "ELECTRA", "DistilBERT", "MPNet")
-_PHILOX = 1  # tf.random.Algorithm.PHILOX, for the raw operation
 
 
 class Projections(NamedTuple):
@@ -73,38 +68,6 @@ class Settings:
         return bool(self.attention_dropout or self.attention_output_dropout or self.output_dropout)
 
 
-class DropoutState(tf.Module):
-    """A seed and the number of layers computed so far, from which all masks follow.
-
-    Held beside the model and not in it, so that the model's weights stay those of its checkpoint. A checkpoint of a
-    training takes it by `tf.train.Checkpoint(dropout=dropout_state(model))`.
-
-    Attributes:
-        variable: (2,) int64: the seed, and the calls of layers that drop.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        # From NumPy's generator, which `keras.utils.set_random_seed` seeds with all others.
-        seed = int(np.random.randint(1, 2**31))
-        self.variable = tf.Variable(
-            [seed, 0],
-            dtype=tf.int64,
-            trainable=False,
-            name="dropout_state",
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
-
-    def next_key(self, layer: int) -> tf.Tensor:
-        """(4,) int64: seed, call, replica and layer; no two are alike, whichever layers compute the faster way."""
-        self.variable.assign_add([0, 1])
-        context = tf.distribute.get_replica_context()
-        replica = context.replica_id_in_sync_group if context else 0
-        return tf.concat(
-            [self.variable.read_value(), tf.stack([tf.cast(replica, tf.int64), tf.constant(layer, tf.int64)])], 0
-        )
-
-
 def accelerate(model: keras.Model, gradient_checkpointing: bool = False) -> int:
     """Lets every encoder layer of `model` compute the faster way, where its family is known.
 
@@ -125,7 +88,7 @@ def accelerate(model: keras.Model, gradient_checkpointing: bool = False) -> int:
         >>> before = model({"input_ids": ids}).logits
         >>> accelerate(model)
         2
-        >>> np.allclose(model({"input_ids": ids}).logits, before, atol=1e-6)
+        >>> bool(tf.reduce_max(tf.abs(model({"input_ids": ids}).logits - before)) < 1e-6)
         True
     """
     layers = [
@@ -135,28 +98,17 @@ def accelerate(model: keras.Model, gradient_checkpointing: bool = False) -> int:
     ]
     if not layers or is_accelerated(layers[0]):
         return len(layers)
-    state = DropoutState()
+    state = state_of(model) or DropoutState()
     functions: dict[Settings, Any] = {}
-    for index, layer in enumerate(layers):
+    for number, layer in enumerate(layers, next_number(model)):
         family = _FAMILIES[type(layer).__name__]
-        faster = _FasterCall(layer, family, index, state, functions, gradient_checkpointing)
-        layer.call = tf.autograph.experimental.do_not_convert(faster)
-        layer.call.dropout_state = state
+        put(layer, _FasterCall(layer, family, number, state, functions, gradient_checkpointing))
     return len(layers)
 
 
 def is_accelerated(layer: Any) -> bool:
     """Whether an encoder layer computes the faster way."""
     return "call" in vars(layer)
-
-
-def dropout_state(model: keras.Model) -> DropoutState | None:
-    """What an accelerated model draws its masks from; None for any other."""
-    for layer in model.submodules:
-        if type(layer).__name__ in _FAMILIES and is_accelerated(layer):
-            state: DropoutState = layer.call.dropout_state
-            return state
-    return None
 
 
 # --- What the families call their parts -------------------------------------------------------------------------------
@@ -234,8 +186,8 @@ class _FasterCall:
     Args:
         layer: the encoder layer.
         family: where it has its parts.
-        index: its place in the model.
-        state: of dropout, shared by all layers.
+        number: of its own among the model's layers that drop.
+        dropout_state: shared by all layers.
         functions: settings to the function traced for them, shared by all layers.
         checkpointing: whether training keeps the layer's input alone.
     """
@@ -244,12 +196,13 @@ class _FasterCall:
         self,
         layer: Any,
         family: _Family,
-        index: int,
-        state: DropoutState,
+        number: int,
+        dropout_state: DropoutState,
         functions: dict[Settings, Any],
         checkpointing: bool,
     ) -> None:
-        self.layer, self.family, self.index, self.state, self.functions = layer, family, index, state, functions
+        self.layer, self.family, self.functions = layer, family, functions
+        self.number, self.dropout_state = number, dropout_state
         self.checkpointing = checkpointing
         self.stock = layer.call
         self.signature = inspect.signature(self.stock)
@@ -274,7 +227,7 @@ class _FasterCall:
         compute = traced.python_function if compiled_by_xla() else traced
         if self.checkpointing and training:
             compute = _computed_twice(compute)
-        key = self.state.next_key(self.index) if settings.drops else None
+        key = self.dropout_state.next_key(self.number) if settings.drops else None
         weights = [tf.convert_to_tensor(one) for part in parts for one in _weights_of(part)]
         return (compute(hidden, self.family.mask(mask), bias, key, weights),)
 
@@ -430,39 +383,3 @@ def layer_norm(values: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: fl
         return tf.cast(unit * wide_gamma + tf.cast(beta, tf.float32), dtype), gradient
 
     return normed(values, gamma, beta)
-
-
-def dropout(values: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
-    """`values` with each set to 0 at `rate`, the others scaled so that the mean stays (Srivastava et al. 2014).
-
-    Args:
-        values: any shape.
-        rate: from 0 to below 1, taken to the nearest multiple of 2 ** -16.
-        key: (5,) int64, from which the mask follows: seed, call, replica, layer and place in it.
-    """
-    least = round(rate * 2**MASK_BITS)
-    scale = 2**MASK_BITS / (2**MASK_BITS - least)
-
-    @tf.custom_gradient
-    def dropped(values: tf.Tensor) -> Any:
-        kept = _bits(tf.shape(values), key) >= least - 2 ** (MASK_BITS - 1)
-
-        def masked(values: tf.Tensor) -> tf.Tensor:
-            return values * (tf.cast(kept, values.dtype) * tf.cast(scale, values.dtype))
-
-        return masked(values), masked
-
-    return dropped(values)
-
-
-def _bits(shape: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Uniform int16 of that shape."""
-    a_word = 64 // MASK_BITS
-    count = tf.reduce_prod(shape)
-    # Philox takes one key of 64 bits and a counter of 128: what the mask is for goes into the two by place.
-    seed, call, replica, layer, place = tf.unstack(tf.cast(key, tf.uint64), num=5)
-    where = tf.stack([tf.constant(0, tf.uint64), call * 2**20 + replica * 2**12 + layer * 2**2 + place])
-    words = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[(count + a_word - 1) // a_word], key=[seed], counter=where, alg=_PHILOX, dtype=tf.uint64
-    )
-    return tf.reshape(tf.reshape(tf.bitcast(words, tf.int16), [-1])[:count], shape)
