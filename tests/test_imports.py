@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tfft"
 
 # Rooms of ranks 0, 1 and 2, each rank in the order in which its rooms may know each other. All others are commands.
 RANKS = (
-    ("allocator", "errors", "locations", "compiled", "command", "tasks", "recipe"),
+    ("allocator", "errors", "locations", "compiled", "command", "tasks", "recipe", "whole", "states", "interrupts"),
     ("console", "environment", "hub", "backend"),
     (
         "hardware",
@@ -20,8 +20,8 @@ RANKS = (
         "models",
         "optimizers",
         "metrics",
-        "callbacks",
         "run_directory",
+        "callbacks",
         "problems",
         "scoring",
         "plan",

@@ -68,11 +68,7 @@ IS_A_RUN = {
     "finished": (a_file("metrics.json", "{}"), "holds a finished run;"),
     "finished with all": (several(*map(a_file, ENTRIES[:4]), a_file("model/config.json")), "holds a finished run;"),
     "unfinished": (a_file("recipe.yaml"), "holds an unfinished run;"),
-    "interrupted": (a_file("checkpoint/last/config.json"), r"unfinished run \(weights kept in .*/checkpoint/last\)"),
-    "with a best": (
-        several(a_file("checkpoint/last/config.json"), a_file("checkpoint/best/config.json")),
-        r"unfinished run \(weights kept in .*/checkpoint/best\)",
-    ),
+    "interrupted": (a_file("checkpoint/step-00000010/state.json"), "unfinished run; --resume to go on with it"),
     "killed while writing": (several(a_file("recipe.yaml"), a_file("metrics.json.partial")), "unfinished run"),
     "killed while saving": (a_file("model.partial/config.json"), "unfinished run"),
     "killed before writing": (a_file("run.lock", "999999999"), "unfinished run"),

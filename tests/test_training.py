@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfft import hardware, plan, training
+from tfft import hardware, plan, states, training
 from tfft.backend import keras
 from tfft.console import Voice
 from tfft.data import Split
@@ -22,7 +22,7 @@ from tfft.models import checkpoint, load, lora, save
 from tfft.models.parts import path_of
 from tfft.problems import SingleLabel
 from tfft.recipe import DataSection, RuntimeSection, TrainingSection
-from tfft.run_directory import RunDirectory
+from tfft.run_directory import STATES, RunDirectory
 
 ROWS = 44
 
@@ -44,7 +44,8 @@ class Kit:
         score: Callable[[], Mapping[str, float]] | None = None,
         best: training.Best | None = None,
         batching: str = "bucketed",
-        deterministic: bool = False,
+        resume: bool = False,
+        steps_per_execution: int = 1,
         **changes: Any,
     ) -> tuple[training.Trained, keras.Model]:
         settings = TrainingSection(**{"num_train_epochs": 2.0, "learning_rate": 1e-2, **changes})
@@ -54,8 +55,8 @@ class Kit:
         model, names = loaded.model, training.choose_weights(settings, loaded)
         planned = plan.make(data, settings, self.split.encoded, 32)
         batches_from = functools.partial(training.make_batches, self.split, data, planned, self.tokenizer, 3, False)
-        self.folder.check(overwrite=True)
-        with self.folder.open():
+        self.folder.check(overwrite=not resume, resume=resume)
+        with self.folder.open(resume):
             trained = training.train(
                 model,
                 self.tokenizer,
@@ -67,8 +68,9 @@ class Kit:
                 loss=training.make_loss(settings, SingleLabel(("0", "1")), self.split.labels),
                 score=score,
                 best=best,
-                runtime=RuntimeSection(),
+                runtime=RuntimeSection(steps_per_execution=steps_per_execution),
                 trained=names,
+                found=states.newest(self.folder / STATES)[0] if resume else None,
             )
         return trained, model
 
@@ -187,10 +189,12 @@ def test_best_weights_are_those_of_the_best_epoch(kit: Kit, mode: Any, values: t
     )
     assert trained.kept_epoch == epoch
     kept = [weight.copy() for weight in model.get_weights()]
-    save.restore(model, kit.folder / "checkpoint" / "last")
-    is_last = all(np.array_equal(a, b) for a, b in zip(kept, model.get_weights(), strict=True))
+    found, _ = states.newest(kit.folder / STATES)
+    assert found is not None
+    last = [found.tensor(f"model/{index:04d}") for index in range(len(model.trainable_weights))]
+    is_last = all(np.array_equal(a, b) for a, b in zip(model.trainable_weights, last, strict=True))
     assert is_last == (epoch == 3)
-    save.restore(model, kit.folder / "checkpoint" / "best")
+    save.restore(model, kit.folder / STATES / f"best-{epoch}")
     for a, b in zip(kept, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -204,7 +208,7 @@ def test_best_adapters_are_those_of_the_best_epoch(kit: Kit) -> None:
         kept = {path_of(weight.name): weight.numpy() for weight in model.weights}
     # The checkpoint is a plain model, which anyone can load, with the same weights.
     loaded = load.load_classifier(
-        checkpoint.find(str(kit.folder / "checkpoint" / "best")), ["0", "1"], "TFAutoModelForSequenceClassification"
+        checkpoint.find(str(kit.folder / STATES / "best-1")), ["0", "1"], "TFAutoModelForSequenceClassification"
     )
     assert (loaded.new, loaded.unused) == ((), ())
     for weight in loaded.model.weights:
@@ -255,13 +259,17 @@ def test_nan_in_the_second_epoch_keeps_the_weights_of_the_first(kit: Kit, tiny_c
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "fit", fit)
-        with pytest.raises(RunError, match=r"became nan in epoch 3 at step 1.*The weights of epoch 2 are kept in"):
+        with pytest.raises(
+            RunError, match=r"became nan in epoch 3 at step 1.*The newest saved state is .*step-00000012"
+        ):
             kit.train(spoil, training.Best("val_f1", "max"), num_train_epochs=3.0)
-    assert (kit.folder / "checkpoint" / "best" / "model.safetensors").is_file()
+    assert (kit.folder / STATES / "best-1" / "model.safetensors").is_file()
 
 
 def test_infinite_rate_is_named_in_the_first_epoch(kit: Kit) -> None:
-    with pytest.raises(RunError, match=r"in epoch 1 at step \d+.*training\.learning_rate.*first epoch"):
+    with pytest.raises(
+        RunError, match=r"in epoch 1 at step \d+.*training\.learning_rate.*No state of the training was saved"
+    ):
         kit.train(learning_rate=1e38, max_grad_norm=None)
 
 
@@ -269,11 +277,142 @@ def test_weights_that_an_epochs_last_step_spoilt_are_not_kept(kit: Kit) -> None:
     """The loss of that step was still a number: only the validation loss shows it."""
     losses = iter([0.5, float("nan")])
     with pytest.raises(
-        RunError, match=r"validation loss became nan after .* epoch 2;.*The weights of epoch 1 are kept"
+        RunError, match=r"validation loss became nan after .* epoch 2;.*The newest saved state is .*step-00000006"
     ):
         kit.train(lambda: {"loss": next(losses)}, training.Best("val_loss", "min"), num_train_epochs=3.0)
-    kept = json.loads((kit.folder / "checkpoint" / "last" / "config.json").read_text())
+    kept = json.loads((kit.folder / STATES / "best-1" / "config.json").read_text())
     assert kept["id2label"] == {"0": "0", "1": "1"}
+
+
+# --- going on where a training stopped --------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """What ends a process; nothing catches it."""
+
+
+def broken_off(kit: Kit, monkeypatch: pytest.MonkeyPatch, at_state: int, **settings: Any) -> None:
+    """A training that is killed when it is about to write its state of that number, from 0."""
+    written = 0
+    write = states.write
+
+    def write_or_die(*args: Any) -> Path:
+        nonlocal written
+        written += 1
+        if written > at_state:
+            raise Killed
+        return write(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "write", write_or_die)
+        with pytest.raises(Killed):
+            kit.train(**settings)
+
+
+def assert_equal(one: tuple[training.Trained, keras.Model], other: tuple[training.Trained, keras.Model]) -> None:
+    """The same weights to the last bit, and the same of all that is reported but for time."""
+    (trained, model), (again, twin) = one, other
+    assert trained.history == again.history
+    for name in ("steps", "batches", "kept_epoch", "parameters"):
+        assert getattr(trained, name) == getattr(again, name)
+    for a, b in zip(model.weights, twin.weights, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=a.name)
+
+
+STAGES = [{"unfreeze": "head", "num_train_epochs": 2}, {"unfreeze": "all", "learning_rate": 1e-3}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "at_states"),
+    [
+        ({"num_train_epochs": 3.0}, (1, 2, 5)),
+        ({"num_train_epochs": 2.5, "batching": "padded", "optimizer": "adam", "lr_scheduler_type": "cosine"}, (3,)),
+        (
+            {"gradient_accumulation_steps": 2, "warmup_steps": 2, "per_device_train_batch_size": 4, "save_steps": 3},
+            (1, 3),
+        ),
+        ({"strategy": "lora", "lora_dropout": 0.2}, (1,)),
+        ({"ema_momentum": 0.9, "r_drop_alpha": 1.0}, (3,)),
+        ({"fgm_epsilon": 0.5, "steps_per_execution": 2}, (1,)),
+        ({"strategy": "gradual_unfreezing", "stages": STAGES, "ema_momentum": 0.9}, (2, 4, 5)),
+    ],
+    ids=["plain", "padded", "accumulated", "lora", "averages", "adversarial", "stages"],
+)
+def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], at_states: tuple[int, ...]
+) -> None:
+    settings = {"save_steps": 4, **settings}
+    whole = kit.train(**settings)
+    for at_state in at_states:
+        broken_off(kit, monkeypatch, at_state, **settings)
+        found, _ = states.newest(kit.folder / STATES)
+        assert found is not None
+        assert_equal(kit.train(resume=True, **settings), whole)
+
+
+def test_what_is_known_of_the_best_epoch_and_of_patience_outlives_a_kill(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = [0.3, 0.8, 0.5, 0.6, 0.9]
+    best = training.Best("val_f1", "max")
+    settings = {"num_train_epochs": 5.0, "early_stopping_patience": 2, "load_best_model_at_end": True, "best": best}
+    whole = kit.train(score=scores_in_turn("f1", *values), **settings)
+    assert (whole[0].kept_epoch, len(whole[0].history)) == (2, 4)
+    # The state of the third epoch is not written, so that epoch is trained once more.
+    broken_off(kit, monkeypatch, 2, score=scores_in_turn("f1", *values), **settings)
+    assert_equal(kit.train(score=scores_in_turn("f1", *values[2:]), resume=True, **settings), whole)
+
+
+def test_a_worse_best_written_after_the_last_state_is_not_taken_for_it(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"num_train_epochs": 3.0, "load_best_model_at_end": True, "best": training.Best("val_f1", "max")}
+    whole = kit.train(score=scores_in_turn("f1", 0.5, 0.4, 0.3), **settings)
+    # The second epoch was best, its weights are on disk, and its state is not; this time it is worse than the first.
+    broken_off(kit, monkeypatch, 1, score=scores_in_turn("f1", 0.5, 0.9), **settings)
+    assert (kit.folder / STATES / "best-2").is_dir()
+    assert_equal(kit.train(score=scores_in_turn("f1", 0.4, 0.3), resume=True, **settings), whole)
+
+
+def test_a_training_that_was_over_is_not_begun_again(kit: Kit) -> None:
+    whole = kit.train(ema_momentum=0.5)
+    assert_equal(kit.train(ema_momentum=0.5, resume=True), whole)
+
+
+def test_the_state_before_a_damaged_one_is_used(kit: Kit) -> None:
+    whole = kit.train(num_train_epochs=3.0)
+    *_, last = states.folders(kit.folder / STATES)
+    tensors = last / states.TENSORS
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    found, damaged = states.newest(kit.folder / STATES)
+    assert found is not None and found.folder.name == "step-00000012"
+    assert damaged == [f"{last} is damaged (tensors.safetensors is not what was written)"]
+    assert_equal(kit.train(num_train_epochs=3.0, resume=True), whole)
+
+
+def test_the_state_of_another_model_is_refused(kit: Kit) -> None:
+    kit.train()
+    with pytest.raises(RunError, match=r"state of another model or optimizer: its model/0000 has the shape .*lora_a"):
+        kit.train(strategy="lora", resume=True)
+    with pytest.raises(RunError, match=r"state of another model or optimizer: it has no optimizer/.*batches"):
+        kit.train(gradient_accumulation_steps=2, resume=True)
+
+
+def test_what_has_changed_since_a_state_is_listed(tmp_path: Path) -> None:
+    before = {"seed": 1, "training": {"learning_rate": 1e-3, "metrics": ("f1",)}, "data": {"train_file": "a.csv"}}
+    found = states.State(tmp_path, {}, {"more": {"about": json.loads(json.dumps(before))}})
+    assert training.changes(found, before) == []
+    now = {"seed": 1, "training": {"learning_rate": 2e-3, "metrics": ("f1",), "new": None}, "data": {}}
+    assert training.changes(found, now) == [
+        "training.learning_rate: 0.001 before, 0.002 now",
+        "data.train_file: 'a.csv' before, nothing now",
+        "training.new: nothing before, None now",
+    ]
+
+
+# --- what is reported -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

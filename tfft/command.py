@@ -8,17 +8,19 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from tfft.errors import UserError
+from tfft.errors import Terminated, UserError
 
 USER_ERROR_STATUS = 2
-INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
+# 128 + SIGINT and 128 + SIGTERM, as shells report them.
+INTERRUPTED_STATUS = 130
+TERMINATED_STATUS = 143
 
 
 def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     """Runs a command's main function on `sys.argv` and ends the process with its status.
 
-    A `UserError` becomes its message on standard error and status 2; Ctrl-C becomes status 130. Everything else is a
-    bug and keeps its traceback.
+    A `UserError` becomes its message on standard error and status 2; Ctrl-C becomes status 130 and SIGTERM,
+    where a command waits for it, 143. Everything else is a bug and keeps its traceback.
     """
     try:
         status = main(None)
@@ -28,7 +30,7 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
         sys.exit(USER_ERROR_STATUS)
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED_STATUS)
+        sys.exit(TERMINATED_STATUS if isinstance(interrupt, Terminated) else INTERRUPTED_STATUS)
     except BrokenPipeError:
         # The reader of our output went away (`| head`). Nothing is wrong and nobody is left to tell; what is still
         # buffered goes nowhere, or Python's own flush at the end would fail once more.

@@ -38,6 +38,10 @@ class RunError(UserError):
     """An output directory that cannot be used, or a run that cannot go on."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM), as machines are that somebody else needs; it ends as by Ctrl-C."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like `word`, or None where nothing is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

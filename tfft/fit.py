@@ -14,10 +14,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfft import command
-from tfft.errors import DataError
+from tfft.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from tfft.assembly import Assembly
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from tfft.recipe import Recipe
     from tfft.run_directory import RunDirectory
     from tfft.scoring import Scorer
+    from tfft.states import State
     from tfft.training import Trained
 
 _IMPORTED = time.perf_counter()
 
 PREDICT_BATCH_SIZE = 32
+
+Resume = Literal["no", "exactly", "with_changes"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def fit(
     validation: Any = None,
     test: Any = None,
     overwrite: bool = False,
+    resume: bool = False,
+    resume_with_changes: bool = False,
     verbose: bool = True,
     **settings: Any,
 ) -> FitResult:
@@ -121,6 +126,9 @@ def fit(
         train, validation, test: rows as a `datasets.Dataset`, a pandas frame, a list of dicts or a dict of lists, in
             place of those that the recipe names.
         overwrite: replace a run that is already in the output folder.
+        resume: go on with a run that was broken off in the output folder, as if it had not been; begin where there is
+            none.
+        resume_with_changes: the same, although the recipe or the rows are others now.
         verbose: say how it is going.
         settings: what differs from the recipe, by its keys: `seed=1`, `training={"learning_rate": 3e-5}`.
 
@@ -140,9 +148,21 @@ def fit(
         raise DataError("validation or test rows were given without train rows; give train=… as well")
     given = None if train is None else Given(train, validation, test)
     chosen = _chosen(recipe, settings, rows_given=given is not None)
-    result = _run(chosen, given, overwrite=overwrite, voice=Voice(silent=not verbose), started=time.perf_counter())
-    assert result is not None
+    result = _run(
+        chosen,
+        given,
+        overwrite=overwrite,
+        resume=_resume(resume, resume_with_changes),
+        voice=Voice(silent=not verbose),
+        started=time.perf_counter(),
+    )
+    if result is None:
+        raise RunError(f"output_dir: {chosen.output_dir} holds a finished run, so there is nothing to resume")
     return result
+
+
+def _resume(resume: bool, with_changes: bool) -> Resume:
+    return "with_changes" if with_changes else "exactly" if resume else "no"
 
 
 def _chosen(recipe: Recipe | str | os.PathLike[str] | None, settings: Mapping[str, Any], rows_given: bool) -> Recipe:
@@ -176,6 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen,
         None,
         overwrite=arguments.overwrite,
+        resume=_resume(arguments.resume, arguments.resume_with_changes),
         voice=console.Voice(),
         started=_IMPORTED,
         is_dry=arguments.dry_run,
@@ -197,6 +218,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the recipe; ~KEY removes one")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, train and write nothing")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that is already in output_dir")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in output_dir from its last state; begin if none is"
+    )
+    parser.add_argument(
+        "--resume-with-changes", action="store_true", help="the same, although recipe or rows have changed since"
+    )
     parser.add_argument("--verbose", action="store_true", help="show all that the libraries print")
     return parser
 
@@ -205,7 +232,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(
-    recipe: Recipe, given: Given | None, *, overwrite: bool, voice: Voice, started: float, is_dry: bool = False
+    recipe: Recipe,
+    given: Given | None,
+    *,
+    overwrite: bool,
+    resume: Resume,
+    voice: Voice,
+    started: float,
+    is_dry: bool = False,
 ) -> FitResult | None:
     """The whole training. Nothing is written before everything that can be wrong has been looked at."""
     from tfft import environment
@@ -216,7 +250,10 @@ def _run(
     environment.check()
     folder = RunDirectory(recipe.output_dir)
     if not is_dry:
-        folder.check(overwrite)
+        if resume != "no" and folder.is_finished and not overwrite:
+            voice.say(f"{folder.path} holds a finished run; nothing is left to do")
+            return None
+        folder.check(overwrite, resume != "no")
     programs = Programs() if recipe.runtime.xla else None
     source = checkpoint.find(recipe.model.name_or_path, recipe.model.revision)
     tokenizer = checkpoint.load_tokenizer(source)
@@ -239,7 +276,10 @@ def _run(
     batches_from = functools.partial(
         training.make_batches, prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla
     )
-    with folder.open(), features.head_only(model) if reads_features else contextlib.nullcontext():
+    about = _about(recipe, prepared)
+    resumes = resume != "no" and not overwrite
+    with folder.open(resumes), features.head_only(model) if reads_features else contextlib.nullcontext():
+        found = _state_to_go_on_from(folder, about, resume, voice) if resumes else None
         folder.write_text("recipe.yaml", _replayable(recipe, given))
         trained = training.train(
             model,
@@ -255,6 +295,8 @@ def _run(
             runtime=recipe.runtime,
             multipliers=ready.multipliers,
             trained=ready.trained_names,
+            found=found,
+            about=about,
         )
         scores = {name: scorer() for name, scorer in scorers.items()}
         _save(folder, model, tokenizer, problem, prepared, trained, scorers)
@@ -277,6 +319,36 @@ def _run(
         assembly.long_text(recipe.data),
         recipe.data.window_pooling,
     )
+
+
+def _about(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
+    """What has to be the same for a training to go on: the recipe, wherever its run is, and the training rows."""
+    settings = recipe.model_dump(mode="json", exclude={"output_dir"})
+    return {**settings, "training rows": {"number": len(prepared.train), "fingerprint": prepared.train.fingerprint()}}
+
+
+def _state_to_go_on_from(folder: RunDirectory, about: Mapping[str, Any], resume: Resume, voice: Voice) -> State | None:
+    """The newest whole state in the folder; None, and a line that says so, where there is none.
+
+    Raises:
+        RunError: it is of another recipe, or of other rows.
+    """
+    from tfft import states, training
+    from tfft.run_directory import STATES
+
+    found, damaged = states.newest(folder / STATES)
+    for one in damaged:
+        voice.say(f"not used: {one}")
+    if found is None:
+        voice.say(f"{folder.path} has no state of a training to resume; it begins")
+        return None
+    changes = training.changes(found, about)
+    if changes and resume != "with_changes":
+        raise RunError(
+            f"--resume: {found.folder} is of another training; give the recipe as it was, or --resume-with-changes:\n"
+            + "\n".join(f"  {one}" for one in changes)
+        )
+    return found
 
 
 def _with_features(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: Any, voice: Voice) -> Prepared:
@@ -349,6 +421,7 @@ def _save(
 ) -> None:
     """The model, the history and the predictions; checkpoints go, since the model holds what they were for."""
     from tfft.models import lora, save
+    from tfft.run_directory import STATES
 
     if lora.has_adapters(model):
         with folder.whole_folder("adapters") as target:
@@ -363,7 +436,7 @@ def _save(
         assert logits is not None
         columns, rows = problem.table(logits, prepared.validation)
         folder.write_csv("predictions.csv", columns, rows)
-    shutil.rmtree(folder / "checkpoint")
+    shutil.rmtree(folder / STATES)
 
 
 def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]:

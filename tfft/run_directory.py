@@ -15,12 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from tfft import states, whole
 from tfft.errors import RunError
 
 FINISHED = "metrics.json"
 LOCK = "run.lock"
+# What a training goes on from.
+STATES = "checkpoint"
 # All that a run writes. A folder with anything else in it is somebody's, and is never emptied.
-ENTRIES = ("recipe.yaml", FINISHED, "history.csv", "predictions.csv", "model", "adapters", "logs", "checkpoint", LOCK)
+ENTRIES = ("recipe.yaml", FINISHED, "history.csv", "predictions.csv", "model", "adapters", "logs", STATES, LOCK)
 # What is left of them where a process was killed while it wrote.
 _PARTIALS = tuple(f"{name}{ending}" for name in ENTRIES for ending in (".partial", ".old.partial"))
 
@@ -44,8 +47,13 @@ class RunDirectory:
         """Whether a run came to its end here."""
         return (self / FINISHED).is_file()
 
-    def check(self, overwrite: bool) -> None:
-        """Raises a RunError unless a run may be written here: nothing is there, or a run that may be overwritten."""
+    def check(self, overwrite: bool, resume: bool = False) -> None:
+        """Raises a RunError unless a run may be written here: nothing is there, or what may be overwritten or resumed.
+
+        Args:
+            overwrite: a run that is there may go.
+            resume: an unfinished one may be gone on with.
+        """
         path = self.path
         # By os.path, since pathlib raises for a name too long, and where a folder above may not be looked into.
         there = next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
@@ -63,14 +71,14 @@ class RunDirectory:
             raise RunError(
                 f"output_dir: {path} holds files that are not a run's ({', '.join(foreign[:3])}); give a new folder"
             )
-        if present and not overwrite:
-            what = "holds a finished run" if self.is_finished else f"holds an unfinished run{self._kept()}"
-            raise RunError(f"output_dir: {path} {what}; give another output_dir=…, or --overwrite to replace it")
+        if present and not overwrite and not (resume and not self.is_finished):
+            what, ways = "a finished run", "give another output_dir=…, or --overwrite to replace it"
+            if not self.is_finished:
+                what = "an unfinished run"
+                if states.folders(self / STATES):
+                    ways = f"--resume to go on with it, {ways.replace('give ', '')}"
+            raise RunError(f"output_dir: {path} holds {what}; {ways}")
         self._to_replace = frozenset(present)
-
-    def _kept(self) -> str:
-        folders = [name for name in ("best", "last") if (self / "checkpoint" / name).is_dir()]
-        return f" (weights kept in {self / 'checkpoint' / folders[0]})" if folders else ""
 
     def _holder(self) -> int | None:
         """The process that has this folder locked, None where it is gone."""
@@ -89,8 +97,11 @@ class RunDirectory:
         return holder
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[RunDirectory]:
-        """Makes the folder ready for a new run and holds it; an old run in it, which `check` let pass, goes now.
+    def open(self, resume: bool = False) -> Iterator[RunDirectory]:
+        """Makes the folder ready for a run and holds it; an old run in it, which `check` let pass, goes now.
+
+        Args:
+            resume: what is whole in the folder stays.
 
         Errors of the disk become a RunError: full, read-only, no permission.
         """
@@ -103,7 +114,7 @@ class RunDirectory:
             # Minutes may lie between `check` and this.
             if {*ENTRIES} & {*os.listdir(self.path)} - {LOCK} - self._to_replace:
                 raise RunError(f"output_dir: {self.path} was written to by another run; give another output_dir=…")
-            self._empty()
+            self._empty(_PARTIALS if resume else (FINISHED, *ENTRIES, *_PARTIALS))
             yield self
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
@@ -122,9 +133,9 @@ class RunDirectory:
         except FileExistsError:
             raise RunError(f"output_dir: {self.path} is in use by process {self._holder()}") from None
 
-    def _empty(self) -> None:
+    def _empty(self, names: Iterable[str]) -> None:
         # The mark of a finished run goes first: what is left if this is interrupted does not look finished.
-        for name in (FINISHED, *ENTRIES, *_PARTIALS):
+        for name in names:
             if name == LOCK:
                 continue
             path = self / name
@@ -143,34 +154,14 @@ class RunDirectory:
     @contextlib.contextmanager
     def whole_file(self, name: str) -> Iterator[TextIO]:
         """A text file that appears under its name only when the body has ended well."""
-        partial = self / f"{name}.partial"
-        try:
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self / name)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole.whole_file(self / name) as file:
+            yield file
 
     @contextlib.contextmanager
     def whole_folder(self, name: str) -> Iterator[Path]:
         """A folder that appears under its name, in place of an older one, only when the body has ended well."""
-        final = self / name
-        partial = final.with_name(f"{final.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            yield partial
-            if final.exists():
-                old = final.with_name(f"{final.name}.old.partial")
-                os.replace(final, old)
-                os.replace(partial, final)
-                shutil.rmtree(old)
-            else:
-                os.replace(partial, final)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with whole.whole_folder(self / name) as folder:
+            yield folder
 
     def write_text(self, name: str, text: str) -> None:
         """A text file, whole or not at all."""

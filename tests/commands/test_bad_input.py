@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,28 +239,6 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(job: Job) -> None:
     assert not (job.run / "metrics.json").exists()
     assert not (job.run / "model").exists()
     assert not list((job.run / "checkpoint").glob("*"))
-
-
-def test_ctrl_c_keeps_the_weights_and_says_where(job: Job) -> None:
-    process = job.start("training.num_train_epochs=10000", "training.eval_strategy=no")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("step "):
-            break
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "interrupted after step" in err
-    assert "Traceback" not in err
-    kept = job.run / "checkpoint" / "last"
-    assert str(kept) in err
-    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {one.name for one in kept.iterdir()}
-    assert not (job.run / "metrics.json").exists()
-    again = job.fit()
-    assert again.returncode == 2
-    assert "unfinished run" in again.stderr
-    assert str(kept) in again.stderr
 
 
 @pytest.mark.parametrize("rows", [rows_of(4)])

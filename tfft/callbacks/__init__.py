@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 from tfft.callbacks.checkpoints import Checkpoints
+from tfft.callbacks.exact_checkpoint import ExactCheckpoint
 from tfft.callbacks.learning_rate_log import LearningRateLog
 from tfft.callbacks.progress import Progress
 from tfft.callbacks.step_clock import StepClock
@@ -20,4 +21,13 @@ from tfft.callbacks.stop_at_batch import StopAtBatch
 from tfft.callbacks.stop_on_nan import StopOnNaN
 from tfft.callbacks.validation_scores import ValidationScores
 
-__all__ = ["Checkpoints", "LearningRateLog", "Progress", "StepClock", "StopAtBatch", "StopOnNaN", "ValidationScores"]
+__all__ = [
+    "Checkpoints",
+    "ExactCheckpoint",
+    "LearningRateLog",
+    "Progress",
+    "StepClock",
+    "StopAtBatch",
+    "StopOnNaN",
+    "ValidationScores",
+]

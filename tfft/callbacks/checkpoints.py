@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from tfft.backend import keras
@@ -18,20 +18,25 @@ class Checkpoints(keras.callbacks.Callback):
         save: called with `last` or `best`; saves the model under that name, in place of what was there.
         monitor: a name in the epoch's logs, such as `val_f1`; None keeps the last epoch only.
         mode: `max` or `min`.
+        saves_last: whether the last epoch is saved too, where the best one is told by a score.
 
     Attributes:
         best_epoch: counted from 1; None while there is no best.
         best_value: the monitored score of that epoch.
-        last_epoch: the last epoch that was saved; None while there is none.
+        last_epoch: the last epoch that ended, and was saved where that is wanted; None while there is none.
     """
 
     def __init__(
-        self, save: Callable[[str], None], monitor: str | None = None, mode: Literal["max", "min"] = "min"
+        self,
+        save: Callable[[str], None],
+        monitor: str | None = None,
+        mode: Literal["max", "min"] = "min",
+        saves_last: bool = True,
     ) -> None:
         super().__init__()
         if mode not in ("max", "min"):
             raise ValueError(f"mode is {mode!r}; expected max or min")
-        self.save, self.monitor, self.mode = save, monitor, mode
+        self.save, self.monitor, self.mode, self.saves_last = save, monitor, mode, saves_last
         self.best_epoch: int | None = None
         self.best_value = -math.inf if mode == "max" else math.inf
         self.last_epoch: int | None = None
@@ -45,5 +50,15 @@ class Checkpoints(keras.callbacks.Callback):
             if value > self.best_value if self.mode == "max" else value < self.best_value:
                 self.best_epoch, self.best_value = epoch + 1, value
                 self.save("best")
-        self.save("last")
+        if self.saves_last:
+            self.save("last")
         self.last_epoch = epoch + 1
+
+    def get_state(self) -> dict[str, Any]:
+        """What `ExactCheckpoint` saves."""
+        return {"best_epoch": self.best_epoch, "best_value": self.best_value, "last_epoch": self.last_epoch}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """As `get_state` gave it."""
+        self.best_epoch, self.best_value = state["best_epoch"], state["best_value"]
+        self.last_epoch = state["last_epoch"]

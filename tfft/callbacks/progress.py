@@ -29,6 +29,7 @@ class Progress(keras.callbacks.Callback):
         batch_size: training rows of a batch.
         accumulated: batches of an optimizer step.
         first_epoch: epochs done before.
+        batches_done: of these batches, by a training that this one goes on from.
     """
 
     def __init__(
@@ -39,13 +40,16 @@ class Progress(keras.callbacks.Callback):
         batch_size: int,
         accumulated: int = 1,
         first_epoch: int = 0,
+        batches_done: int = 0,
     ) -> None:
         super().__init__()
         self.voice, self.total_batches, self.batch_size = voice, total_batches, batch_size
         self.batches_per_epoch, self.accumulated = batches_per_epoch, accumulated
         self.epochs = first_epoch + -(-total_batches // batches_per_epoch)
         self._every = max(1, batches_per_epoch // LINES_AN_EPOCH)
-        self._batches, self._first, self._seconds, self._began, self._drawn = 0, 0, 0.0, 0.0, 0.0
+        # Of the batches, `_timed_from` were done when time began to be counted.
+        self._batches, self._timed_from = batches_done, 0
+        self._seconds, self._began, self._drawn = 0.0, 0.0, 0.0
         self._executions = Executions()
         self._open = contextlib.ExitStack()
 
@@ -60,16 +64,20 @@ class Progress(keras.callbacks.Callback):
         """Begins to count the epoch's time."""
         self._began = time.perf_counter()
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers which batch an execution begins with."""
+        self._executions.begun(batch)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Moves the bar, or says a line every quarter of an epoch."""
         ended = self._executions.ended(batch)
         self._batches += ended
         now = time.perf_counter()
         # The first step builds the graph, which says nothing of the others; validation lies between the epochs.
-        if self._first:
+        if self._timed_from:
             self._seconds += now - self._began
         else:
-            self._first = ended
+            self._timed_from = self._batches
         self._began = now
         if self.voice.is_terminal:
             self._bar.update(self._task, completed=self._steps(self._batches))
@@ -77,7 +85,7 @@ class Progress(keras.callbacks.Callback):
                 self._drawn = now
                 self._bar.update(self._task, detail=self._detail(logs))
         elif (batch + 1) // self._every > (batch + 1 - ended) // self._every and batch + 1 < self.batches_per_epoch:
-            left = (self.total_batches - self._batches) * self._seconds / max(self._batches - self._first, 1)
+            left = (self.total_batches - self._batches) * self._seconds / max(self._batches - self._timed_from, 1)
             done = f"step {self._steps(self._batches):,} of {self._steps(self.total_batches):,}"
             self.voice.say(f"{done}: {self._detail(logs)}, {left:,.0f} s left")
 
@@ -86,7 +94,7 @@ class Progress(keras.callbacks.Callback):
 
     def _detail(self, logs: dict[str, Any] | None) -> str:
         loss = (logs or {}).get("loss", float("nan"))
-        speed = (self._batches - self._first) * self.batch_size / max(self._seconds, 1e-9)
+        speed = (self._batches - self._timed_from) * self.batch_size / max(self._seconds, 1e-9)
         return f"loss {loss:.4f}, rate {current_rate(self.model.optimizer):.2e}, {speed:,.1f} samples/s"
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -36,6 +36,10 @@ class StepClock(keras.callbacks.Callback):
         """What lies before the next batch's end is not that batch alone."""
         self._previous = None
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers which batch an execution begins with."""
+        self._executions.begun(batch)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Reads the time."""
         now = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfft.backend import keras
@@ -20,8 +21,20 @@ class StopAtBatch(keras.callbacks.Callback):
         self.total_batches, self.batches = total_batches, 0
         self._executions = Executions()
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers which batch an execution begins with."""
+        self._executions.begun(batch)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts, and stops at the last one."""
         self.batches += self._executions.ended(batch)
         if self.batches >= self.total_batches:
             self.model.stop_training = True
+
+    def get_state(self) -> dict[str, Any]:
+        """What `ExactCheckpoint` saves."""
+        return {"batches": self.batches}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """As `get_state` gave it."""
+        self.batches = state["batches"]

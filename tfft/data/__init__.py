@@ -23,6 +23,7 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ import numpy as np
 
 from tfft import hub, locations, tasks
 from tfft.data import checks, conll, files, hub_sets, labels, memory, tags
+from tfft.data.columns import ArrayOnDisk
 from tfft.data.encode import Encoded, encode
 from tfft.data.labels import LabelMap
 from tfft.data.rows import Rows, Splits, counted, sample, split_stratified
@@ -78,6 +80,16 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def fingerprint(self) -> str:
+        """A SHA-256 over all that is trained on: tokens, labels, weights, in their order."""
+        digest = hashlib.sha256()
+        for array in (self.encoded.offsets, self.encoded.window_starts, self.labels, self.weights):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).data.cast("B"))
+        tokens = self.encoded.input_ids
+        for part in tokens.parts() if isinstance(tokens, ArrayOnDisk) else [tokens]:
+            digest.update(np.ascontiguousarray(part).data.cast("B"))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,7 @@ def bucketed(
     gradient_accumulation_steps: int = 1,
     row_weights: np.ndarray | None = None,
     first_epoch: int = 0,
+    first_batch: int = 0,
     of_tokens: bool = False,
     states: TokenStates | None = None,
 ) -> tf.data.Dataset:
@@ -221,6 +222,7 @@ def bucketed(
         gradient_accumulation_steps: batches that make one step, see `window_weights`.
         row_weights: (rows,) float32, what each row counts; the mean is still over the number of rows.
         first_epoch: the number of the epoch that it begins with, from 0.
+        first_batch: batches that are left out from there on; they may be more than an epoch has.
         of_tokens: `labels` are (tokens,) int32, for all rows end to end, and -100 where none counts; the mean of a
             window is then over the tokens that count.
         states: what stands in place of token ids.
@@ -255,6 +257,7 @@ def bucketed(
         gradient_accumulation_steps=gradient_accumulation_steps,
         row_weights=row_weights,
         first_epoch=first_epoch,
+        first_batch=first_batch,
     )
 
 
@@ -268,6 +271,7 @@ def of_features(
     gradient_accumulation_steps: int = 1,
     row_weights: np.ndarray | None = None,
     first_epoch: int = 0,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """As `bucketed`, of an encoder's outputs in place of tokens.
 
@@ -290,6 +294,7 @@ def of_features(
         gradient_accumulation_steps=gradient_accumulation_steps,
         row_weights=row_weights,
         first_epoch=first_epoch,
+        first_batch=first_batch,
     )
 
 
@@ -310,6 +315,7 @@ def of_documents(
     gradient_accumulation_steps: int = 1,
     row_weights: np.ndarray | None = None,
     first_epoch: int = 0,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """An endless stream of training batches as `bucketed` makes them, but of texts with all their windows.
 
@@ -353,6 +359,7 @@ def of_documents(
         gradient_accumulation_steps=gradient_accumulation_steps,
         row_weights=row_weights,
         first_epoch=first_epoch,
+        first_batch=first_batch,
     )
 
 
@@ -394,6 +401,7 @@ def _endless(
     gradient_accumulation_steps: int,
     row_weights: np.ndarray | None,
     first_epoch: int,
+    first_batch: int,
     of_tokens: bool = False,
 ) -> tf.data.Dataset:
     """The stream that `bucketed` describes, of whatever `inputs_of` and `labels_of` give for rows (batch,) and a width.
@@ -444,7 +452,8 @@ def _endless(
             labels = tf.where(tf.range(batch_size)[:, tf.newaxis] < real, labels, IGNORED_LABEL)
         return inputs_of(chosen, width), labels, weights
 
-    dataset = tf.data.Dataset.counter(first_epoch).flat_map(epoch_batches)
+    epochs_left_out, batches_left_out = divmod(first_batch, steps)
+    dataset = tf.data.Dataset.counter(first_epoch + epochs_left_out).flat_map(epoch_batches).skip(batches_left_out)
     return without_autotune(dataset.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
 
 

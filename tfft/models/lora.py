@@ -19,10 +19,10 @@ import numpy as np
 
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
-from tfft.models.disk import system_errors
 from tfft.models.forward import forget
 from tfft.models.freeze import train_only
 from tfft.models.parts import HEAD, part_of, path_of
+from tfft.whole import system_errors
 
 # Query and value, as the paper has it, by the names that the families give them. DeBERTa's is one matrix for all three.
 DEFAULT_TARGETS = ("query", "value", "q_lin", "v_lin", "q", "v", "query_proj", "value_proj", "in_proj")

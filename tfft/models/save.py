@@ -7,8 +7,8 @@ from typing import Any
 
 from tfft.backend import keras
 from tfft.models import lora
-from tfft.models.disk import system_errors
 from tfft.models.load import put_tensors, read_tensors
+from tfft.whole import system_errors
 
 ADAPTERS_FOLDER = "adapters"
 

@@ -26,14 +26,22 @@ class AdamW(Accumulates, SumsFirst, ScalesRates, CountsFromFirstStep, UpdatesInO
     """Adam with decay apart from the gradient (Loshchilov & Hutter 2019)."""
 
 
-def begin_stage(optimizer: keras.optimizers.Optimizer, schedule: Any, variables: Iterable[tf.Variable]) -> None:
+def begin_stage(
+    optimizer: keras.optimizers.Optimizer,
+    schedule: Any,
+    variables: Iterable[tf.Variable],
+    first_step: int | None = None,
+) -> None:
     """From the next step on, `optimizer` follows `schedule` (its step 0 is that one) and trains `variables`.
 
     What it knows of variables that it trained before stays; those that are new to it begin afresh. The training
     function has to be traced anew afterwards.
+
+    Args:
+        first_step: the step that the schedule's step 0 was, where training goes on inside a stage.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    done = int(inner.iterations)
+    done = int(inner.iterations) if first_step is None else first_step
     inner.learning_rate = schedule.starting_at(done)
     for variable in variables:
         inner.first_steps.setdefault(variable.name, done)

@@ -267,6 +267,10 @@ class TrainingSection(Section):
     per_device_eval_batch_size: _Count = Field(
         default=32, description="Rows in one batch of validation or test on one device."
     )
+    save_steps: _Count | None = Field(
+        default=None,
+        description="Save what --resume goes on from after so many optimizer steps too, not only after each epoch.",
+    )
     label_smoothing_factor: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label that is spread over all classes while training."
     )
