@@ -12,7 +12,19 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tfft"
 
 # Rooms of ranks 0, 1 and 2, each rank in the order in which its rooms may know each other. All others are commands.
 RANKS = (
-    ("allocator", "errors", "locations", "compiled", "command", "tasks", "recipe", "whole", "states", "interrupts"),
+    (
+        "allocator",
+        "errors",
+        "locations",
+        "compiled",
+        "command",
+        "tasks",
+        "recipe",
+        "whole",
+        "lock",
+        "states",
+        "interrupts",
+    ),
     ("console", "environment", "hub", "backend"),
     (
         "hardware",

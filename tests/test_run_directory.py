@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import files_no_larger_than
+from tfft import lock
 from tfft.errors import RunError
 from tfft.run_directory import ENTRIES, RunDirectory
 
@@ -240,7 +243,8 @@ def test_a_folder_in_use_by_a_living_process(tmp_path: Path, other: subprocess.P
             run.check(overwrite)
     with pytest.raises(RunError, match=f"is in use by process {other.pid}"), run.open():
         raise AssertionError("it was opened")
-    assert contents(tmp_path) == before == {"run/recipe.yaml": "theirs", "run/run.lock": str(other.pid)}
+    assert contents(tmp_path) == before
+    assert before["run/recipe.yaml"] == "theirs" and before["run/run.lock"].startswith(f"{other.pid}\n")
     other.communicate("\n", timeout=60)
     assert other.returncode == 0
     assert set(contents(tmp_path)) == {"run/recipe.yaml", "run/metrics.json"}
@@ -251,21 +255,24 @@ def test_a_folder_left_by_a_process_that_was_killed(tmp_path: Path, other: subpr
     other.send_signal(signal.SIGKILL)
     other.wait(60)
     run = RunDirectory(tmp_path / "run")
-    assert (run / "run.lock").read_text() == str(other.pid)
+    assert (run / "run.lock").read_text().startswith(f"{other.pid}\n")
     with pytest.raises(RunError, match=r"holds an unfinished run; .*--overwrite"):
         run.check(overwrite=False)
     run.check(overwrite=True)
     with run.open():
-        assert contents(tmp_path) == {"run/run.lock": str(os.getpid())}
+        assert [*contents(tmp_path)] == ["run/run.lock"]
+        assert (run / "run.lock").read_text().startswith(f"{os.getpid()}\n")
 
 
-@pytest.mark.parametrize("lock", ["", "nobody", "0", "-1", "9" * 30, "\xff"])
-def test_a_lock_that_names_no_process_holds_nothing(tmp_path: Path, lock: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "nobody", "4321", *(f"{pid}\n{platform.node()}\n0" for pid in ("0", "-1", "9" * 30)), "\xff"]
+)
+def test_a_lock_that_names_no_process_holds_nothing(tmp_path: Path, content: str) -> None:
     run = RunDirectory(tmp_path)
-    (tmp_path / "run.lock").write_text(lock, encoding="latin-1")
+    (tmp_path / "run.lock").write_text(content, encoding="latin-1")
     run.check(overwrite=True)
     with run.open():
-        assert (tmp_path / "run.lock").read_text() == str(os.getpid())
+        assert (tmp_path / "run.lock").read_text().startswith(f"{os.getpid()}\n")
 
 
 def test_a_process_of_another_user_is_a_living_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,10 +280,29 @@ def test_a_process_of_another_user_is_a_living_one(tmp_path: Path, monkeypatch: 
         assert (process, number) == (4321, 0)
         raise PermissionError(1, "Operation not permitted")
 
-    (tmp_path / "run.lock").write_text("4321")
+    (tmp_path / "run.lock").write_text(f"4321\n{platform.node()}\n{time.time() - 300}")
     monkeypatch.setattr(os, "kill", kill)
-    with pytest.raises(RunError, match="is in use by process 4321"):
+    with pytest.raises(RunError, match="is in use by process 4321 for 5 minutes; wait for it"):
         RunDirectory(tmp_path).check(overwrite=True)
+
+
+def test_a_process_of_another_machine_lives_as_long_as_it_touches_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file = RunDirectory(tmp_path), tmp_path / "run.lock"
+    file.write_text(f"{os.getpid()}\nelsewhere\n{time.time() - 7300}")
+    with pytest.raises(RunError, match=f"is in use by process {os.getpid()} on elsewhere for 2 hours"):
+        run.check(overwrite=True)
+    long_ago = time.time() - lock.GONE_AFTER_SECONDS - 1
+    os.utime(file, (long_ago, long_ago))
+    run.check(overwrite=True)
+    monkeypatch.setattr(lock, "TOUCHED_EVERY_SECONDS", 0.01)
+    with run.open():
+        os.utime(file, (long_ago, long_ago))
+        deadline = time.monotonic() + 30
+        while file.stat().st_mtime < long_ago + 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert file.stat().st_mtime > long_ago + 1
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -296,7 +322,7 @@ def test_the_lock_goes_however_the_body_ends(tmp_path: Path) -> None:
     for failure in (Trouble(), KeyboardInterrupt(), OSError("neither full nor forbidden")):
         run = RunDirectory(tmp_path / "run")
         with pytest.raises(type(failure)), run.open():
-            assert (run / "run.lock").read_text() == str(os.getpid())
+            assert (run / "run.lock").read_text().startswith(f"{os.getpid()}\n")
             raise failure
         assert os.listdir(tmp_path / "run") == []
 

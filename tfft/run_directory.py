@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from tfft import states, whole
+from tfft import lock, states, whole
 from tfft.errors import RunError
 
 FINISHED = "metrics.json"
@@ -63,10 +63,8 @@ class RunDirectory:
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             raise RunError(f"output_dir: {path} cannot be written (no permission for {there}); give another folder")
         present = sorted(os.listdir(path)) if there == path else []
-        if holder := self._holder():
-            raise RunError(
-                f"output_dir: {path} is in use by process {holder}; wait for it, or give another output_dir=…"
-            )
+        if holder := lock.holder(self / LOCK):
+            raise self._in_use(holder)
         if foreign := [name for name in present if name not in (*ENTRIES, *_PARTIALS)]:
             raise RunError(
                 f"output_dir: {path} holds files that are not a run's ({', '.join(foreign[:3])}); give a new folder"
@@ -80,22 +78,6 @@ class RunDirectory:
             raise RunError(f"output_dir: {path} holds {what}; {ways}")
         self._to_replace = frozenset(present)
 
-    def _holder(self) -> int | None:
-        """The process that has this folder locked, None where it is gone."""
-        try:
-            holder = int((self / LOCK).read_text())
-        except (OSError, ValueError):
-            return None
-        if holder <= 0 or holder == os.getpid():
-            return None
-        try:
-            os.kill(holder, 0)
-        except PermissionError:  # it lives, and is another user's
-            return holder
-        except (OSError, OverflowError):
-            return None
-        return holder
-
     @contextlib.contextmanager
     def open(self, resume: bool = False) -> Iterator[RunDirectory]:
         """Makes the folder ready for a run and holds it; an old run in it, which `check` let pass, goes now.
@@ -105,33 +87,27 @@ class RunDirectory:
 
         Errors of the disk become a RunError: full, read-only, no permission.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-        except OSError as error:
-            raise self._disk_error(error) from None
-        try:
-            # Minutes may lie between `check` and this.
-            if {*ENTRIES} & {*os.listdir(self.path)} - {LOCK} - self._to_replace:
-                raise RunError(f"output_dir: {self.path} was written to by another run; give another output_dir=…")
-            self._empty(_PARTIALS if resume else (FINISHED, *ENTRIES, *_PARTIALS))
-            yield self
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        with contextlib.ExitStack() as holding:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                holding.enter_context(lock.held(self / LOCK))
+            except lock.Held as held:
+                raise self._in_use(str(held)) from None
+            except OSError as error:
                 raise self._disk_error(error) from None
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                (self / LOCK).unlink()
+            try:
+                # Minutes may lie between `check` and this.
+                if {*ENTRIES} & {*os.listdir(self.path)} - {LOCK} - self._to_replace:
+                    raise RunError(f"output_dir: {self.path} was written to by another run; give another output_dir=…")
+                self._empty(_PARTIALS if resume else (FINISHED, *ENTRIES, *_PARTIALS))
+                yield self
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+                    raise self._disk_error(error) from None
+                raise
 
-    def _take_lock(self) -> None:
-        if self._holder() is None:
-            (self / LOCK).unlink(missing_ok=True)
-        try:
-            with (self / LOCK).open("x") as file:
-                file.write(str(os.getpid()))
-        except FileExistsError:
-            raise RunError(f"output_dir: {self.path} is in use by process {self._holder()}") from None
+    def _in_use(self, holder: str) -> RunError:
+        return RunError(f"output_dir: {self.path} is in use by {holder}; wait for it, or give another output_dir=…")
 
     def _empty(self, names: Iterable[str]) -> None:
         # The mark of a finished run goes first: what is left if this is interrupted does not look finished.
@@ -148,7 +124,7 @@ class RunDirectory:
         reason = error.strerror or str(error)
         return RunError(
             f"output_dir: writing to {self.path} failed: {reason}; the run is not finished. Free the disk or give "
-            "another output_dir=…, then run it again with --overwrite"
+            "another output_dir=…, then run it again with --resume or --overwrite"
         )
 
     @contextlib.contextmanager
