@@ -13,7 +13,7 @@ from tfft.data import Given, Prepared
 from tfft.data.encode import cache_folder
 from tfft.data.windows import LongText
 from tfft.errors import ModelError, RecipeError
-from tfft.hardware import Device, Precision
+from tfft.hardware import Device, Distribution, Precision
 from tfft.models import checkpoint, faster, headed, heads
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import Loaded, load_classifier
@@ -35,6 +35,7 @@ class Assembly:
         metrics: names of those to score with.
         best: how the best epoch is told; None where nothing is validated.
         device, precision: what the model computes on, and in.
+        distribution: over which devices a step is spread.
         loaded: the model, and what of it is new.
         trained_names: the names of the weights that each stage trains.
         loss: to train with.
@@ -50,6 +51,7 @@ class Assembly:
     best: Best | None
     device: Device
     precision: Precision
+    distribution: Distribution
     loaded: Loaded
     trained_names: list[frozenset[str]]
     loss: keras.losses.Loss
@@ -77,25 +79,23 @@ def assemble(recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer:
     precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     auto_class = tasks.TASKS[recipe.task].auto_class
-    with hardware.computing_in(precision):
+    distribution = hardware.choose_distribution(
+        recipe.runtime.strategy, accumulates=recipe.training.gradient_accumulation_steps > 1
+    )
+    with hardware.computing_in(precision), distribution.scope():
         loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
-    accelerated = None
-    if recipe.runtime.accelerate:
-        accelerated = faster.accelerate(loaded.model, recipe.training.gradient_checkpointing)
-        if recipe.training.gradient_checkpointing and not accelerated:
-            raise ModelError(
-                f"training.gradient_checkpointing: got true; expected false, since {source.name} is of a family whose "
-                f"layers tfft has not: {', '.join(faster.FAMILIES)} have it"
-            )
-    trained_names = training.choose_weights(recipe.training, loaded)
+        accelerated = _accelerated(recipe, loaded.model, source) if recipe.runtime.accelerate else None
+        trained_names = training.choose_weights(recipe.training, loaded)
     assert prepared.train.labels is not None
     loss = training.make_loss(recipe.training, problem, prepared.train.labels)
     if prepared.train.encoded.window_starts is not None:
         loss = heads.PooledOverWindows(loss, recipe.data.window_pooling)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
-    planned = plan.make(recipe.data, recipe.training, prepared.train.encoded, max_length)
+    planned = plan.make(recipe.data, recipe.training, prepared.train.encoded, max_length, distribution.replicas)
     plan.check_executions(planned, recipe.runtime.steps_per_execution)
     plan.show_model(voice, source.name, loaded, device, precision)
+    if distribution.reason:
+        voice.say(f"devices: {distribution.reason}")
     if accelerated is not None:
         what = (
             f"{accelerated} layers of the encoder" if accelerated else "nothing, since this family has no faster layers"
@@ -111,12 +111,24 @@ def assemble(recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer:
         best=best,
         device=device,
         precision=precision,
+        distribution=distribution,
         loaded=loaded,
         trained_names=trained_names,
         loss=loss,
         multipliers=multipliers,
         plan=planned,
     )
+
+
+def _accelerated(recipe: Recipe, model: keras.Model, source: Checkpoint) -> int:
+    """How many layers compute the faster way now."""
+    accelerated = faster.accelerate(model, recipe.training.gradient_checkpointing)
+    if recipe.training.gradient_checkpointing and not accelerated:
+        raise ModelError(
+            f"training.gradient_checkpointing: got true; expected false, since {source.name} is of a family whose "
+            f"layers tfft has not: {', '.join(faster.FAMILIES)} have it"
+        )
+    return accelerated
 
 
 def long_text(section: DataSection) -> LongText:

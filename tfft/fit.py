@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import os
 import shutil
 import time
@@ -273,12 +272,18 @@ def _run(
         prepared = _with_features(recipe, prepared, model, tokenizer, voice)
     features_seconds = time.perf_counter() - features_began
     scorers = _scorers(recipe, prepared, problem, model, tokenizer, ready.metrics)
-    batches_from = functools.partial(
-        training.make_batches, prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla
-    )
+
+    def batches_from(first_epoch: int, first_batch: int) -> Any:
+        given = (prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
+        return ready.distribution.spread(training.make_batches(*given, first_epoch, first_batch))
+
     about = _about(recipe, prepared)
     resumes = resume != "no" and not overwrite
-    with folder.open(resumes), features.head_only(model) if reads_features else contextlib.nullcontext():
+    with (
+        folder.open(resumes),
+        ready.distribution.scope(),
+        features.head_only(model) if reads_features else contextlib.nullcontext(),
+    ):
         found = _state_to_go_on_from(folder, about, resume, voice) if resumes else None
         folder.write_text("recipe.yaml", _replayable(recipe, given))
         trained = training.train(

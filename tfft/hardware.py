@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tfft import environment, locations
 from tfft.backend import keras, tf
@@ -44,6 +45,31 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Distribution:
+    """Over which devices a step is spread, and why.
+
+    Attributes:
+        replicas: copies of the model, each with its share of a batch.
+        reason: in words, for a person; empty where nothing is to be said.
+        strategy: TensorFlow's; None where there is one device.
+    """
+
+    replicas: int = 1
+    reason: str = ""
+    strategy: tf.distribute.Strategy | None = None
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Variables that are made in it are on all devices."""
+        return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
+
+    def spread(self, dataset: tf.data.Dataset) -> Any:
+        """What `fit` takes, of batches for the replicas in turn."""
+        if self.strategy is None:
+            return dataset
+        return self.strategy.distribute_datasets_from_function(lambda context: dataset)
+
+
+@dataclass(frozen=True)
 class Precision:
     """A precision and why it was chosen."""
 
@@ -77,6 +103,44 @@ def find_device(wanted: str = "auto") -> Device:
         details = tf.config.experimental.get_device_details(gpus[0])
         return Device("gpu", details.get("device_name", "GPU"), details.get("compute_capability"))
     return Device("cpu", environment.processor_name(), has_amx="amx_bf16" in environment.processor_flags())
+
+
+def choose_distribution(wanted: str, accumulates: bool = False) -> Distribution:
+    """Over which devices to spread: all GPUs for `mirrored`, and for `auto` where there are several.
+
+    Args:
+        wanted: as in `runtime.strategy`.
+        accumulates: several batches make one step, which is done on one device.
+
+    Raises:
+        RunError: `mirrored` is wanted, and there is one device alone, or steps are accumulated.
+    """
+    if wanted not in ("auto", "mirrored"):
+        return Distribution()
+    gpus = tf.config.list_logical_devices("GPU")
+    # Processors are only taken where somebody has divided one, as tests do.
+    devices = gpus if gpus or wanted == "auto" else tf.config.list_logical_devices("CPU")
+    if wanted == "mirrored" and len(devices) < 2:
+        raise RunError(
+            "runtime.strategy: got mirrored, which spreads every batch over several GPUs, and TensorFlow sees "
+            f"{len(gpus)} here; look at the driver (nvidia-smi), or take runtime.strategy=auto"
+        )
+    if wanted == "mirrored" and accumulates:
+        raise RunError(
+            "training.gradient_accumulation_steps: got more than 1; expected 1, since runtime.strategy is mirrored; a "
+            "larger training.per_device_train_batch_size is the same"
+        )
+    if len(devices) < 2:
+        return Distribution()
+    if accumulates:
+        return Distribution(reason=f"one of {len(devices)} GPUs, since training.gradient_accumulation_steps is above 1")
+    kind = devices[0].device_type
+    return Distribution(
+        replicas=len(devices),
+        reason=f"mirrored over {len(devices)} {kind}s, "
+        + ("as asked" if wanted == "mirrored" else "since they are there"),
+        strategy=tf.distribute.MirroredStrategy([device.name for device in devices]),
+    )
 
 
 def choose_precision(wanted: str, device: Device) -> Precision:

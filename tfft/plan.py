@@ -48,12 +48,13 @@ class Plan:
     """The numbers of a training.
 
     Attributes:
-        batch_size: rows of a batch.
+        batch_size: rows of a batch, of all devices together.
         copies: how often a row is in its batch: twice for R-Drop.
         accumulated: batches of an optimizer step.
         batches_per_epoch: the partial one included.
         stages: in their order, at least one.
         widths: the tokens a batch may be wide; empty where every batch is as wide as its longest row.
+        replicas: devices that a batch is shared out to.
     """
 
     batch_size: int
@@ -62,6 +63,7 @@ class Plan:
     batches_per_epoch: int
     stages: tuple[Stage, ...]
     widths: tuple[int, ...]
+    replicas: int = 1
 
     @property
     def total_batches(self) -> int:
@@ -89,9 +91,9 @@ class Plan:
         return steps_per_epoch(self.batches_per_epoch, self.accumulated)
 
 
-def make(data: DataSection, training: TrainingSection, encoded: Encoded, max_length: int) -> Plan:
-    """The plan for these training rows."""
-    batch_size = training.per_device_train_batch_size
+def make(data: DataSection, training: TrainingSection, encoded: Encoded, max_length: int, replicas: int = 1) -> Plan:
+    """The plan for these training rows, on so many devices."""
+    batch_size = training.per_device_train_batch_size * replicas
     accumulated = training.gradient_accumulation_steps
     batches_per_epoch = batches.batches_per_epoch(encoded.texts, batch_size)
     return Plan(
@@ -101,6 +103,7 @@ def make(data: DataSection, training: TrainingSection, encoded: Encoded, max_len
         batches_per_epoch=batches_per_epoch,
         stages=tuple(_stage(settings, batches_per_epoch, accumulated) for settings in settings_of_stages(training)),
         widths=_widths(data, encoded.lengths, max_length),
+        replicas=replicas,
     )
 
 

@@ -185,13 +185,20 @@ def make_batches(
     first_epoch: int = 0,
     first_batch: int = 0,
 ) -> tf.data.Dataset:
-    """Training batches without end; an epoch is `plan.batches_per_epoch` of them.
+    """Training batches without end; an epoch is `plan.batches_per_epoch` of them, each in a part for every replica.
 
     Args:
         first_epoch: epochs that other batches were made for, from 0.
         first_batch: batches from there on that are left out, since they were trained before.
     """
     dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes, first_epoch, first_batch)
+    if plan.replicas > 1:
+        dataset = batches.shared_out(
+            dataset,
+            plan.replicas,
+            of_tokens=train.words is not None,
+            of_documents=train.encoded.window_starts is not None,
+        )
     return batches.twice(dataset) if plan.copies == 2 else dataset
 
 

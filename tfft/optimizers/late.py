@@ -7,6 +7,14 @@ from typing import Any
 from tfft.backend import keras, tf
 
 
+def name_of(variable: Any) -> str:
+    """The name that a variable has in the model; where a strategy has copies of it, theirs differ."""
+    container = getattr(variable, "_distributed_container", None)
+    whole = container() if container is not None else None
+    name: str = (variable if whole is None else whole).name
+    return name
+
+
 class CountsFromFirstStep:
     """Mixed into a Keras optimizer, before it: each variable's steps are counted from the one that trained it first.
 
@@ -33,7 +41,7 @@ class CountsFromFirstStep:
 
     def update_step(self, gradient: Any, variable: tf.Variable) -> None:
         """As Keras's, with the variable's own count of steps."""
-        self._steps_before = self.first_steps.get(variable.name, 0)
+        self._steps_before = self.first_steps.get(name_of(variable), 0)
         try:
             super().update_step(gradient, variable)  # type: ignore[misc]
         finally:

@@ -10,6 +10,7 @@ from typing import Any
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
 from tfft.models.parts import EMBEDDINGS, part_of, parts_of, path_of
+from tfft.optimizers.late import name_of
 
 
 def multipliers_by_depth(names: Sequence[str], decay: float) -> dict[str, float]:
@@ -111,7 +112,7 @@ class ScalesRates:
     @contextlib.contextmanager
     def _at_the_rate_of(self, variable: tf.Variable) -> Iterator[None]:
         if self.rate_multipliers is not None:
-            self._multiplier = self.rate_multipliers[variable.name]
+            self._multiplier = self.rate_multipliers[name_of(variable)]
         try:
             yield
         finally:

@@ -316,8 +316,9 @@ class RuntimeSection(Section):
     mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no_for_false)] = Field(
         default="auto", description="Precision of the matrix products; auto takes what the device is fast at."
     )
-    strategy: Literal["auto", "cpu", "one_device"] = Field(
-        default="auto", description="What to compute on: auto takes a GPU where there is one, one_device wants it."
+    strategy: Literal["auto", "cpu", "one_device", "mirrored"] = Field(
+        default="auto",
+        description="What to compute on: auto takes all GPUs there are; one_device wants one, mirrored several.",
     )
     xla: bool = Field(default=False, description="Compile the training step with XLA.")
     steps_per_execution: _Count = Field(
