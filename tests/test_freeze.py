@@ -11,6 +11,7 @@ import pytest
 from tests import families
 from tfft import hardware, training
 from tfft.backend import tf
+from tfft.errors import RecipeError
 from tfft.models import checkpoint, freeze, load, save
 from tfft.models.load import parameter_counts
 from tfft.models.parts import part_of
@@ -27,6 +28,39 @@ def test_every_strategy_of_a_recipe_trains_the_head_and_what_it_says(strategy: s
     head = {name for name in names if part_of(name) == "head"}
     assert trained == head if strategy == "feature_extraction" else head < trained
     assert (trained == names) == (strategy == "full")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"strategy": "feature_extraction"},
+        {"strategy": "bitfit"},
+        {"strategy": "lora"},
+        {"strategy": "gradual_unfreezing", "stages": [{"unfreeze": "head"}, {"unfreeze": 1}]},
+        {"strategy": "gradual_unfreezing", "stages": [{"unfreeze": ["head"]}, {"unfreeze": 1}]},
+    ],
+)
+def test_a_pooler_that_the_checkpoint_lacks_is_trained_wherever_the_head_is(settings: dict[str, Any]) -> None:
+    model = families.make("bert")
+    new = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
+    first, *_ = training.choose_weights(TrainingSection(**settings), load.Loaded(model, new, ()))
+    pooler = {weight.name for weight in model.bert.pooler.weights}
+    assert len(pooler) == 2 and pooler <= first
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ["head", ["head"]],
+        [2, ["layer.*", "pooler", "head"]],
+        ["all", "head"],
+        [["layer.*", "pooler", "head"], 1, "head"],
+    ],
+)
+def test_stages_that_never_unfreeze_anything(stages: list[Any]) -> None:
+    settings = TrainingSection(strategy="gradual_unfreezing", stages=[{"unfreeze": one} for one in stages])
+    with pytest.raises(RecipeError, match=r"training\.stages: no stage trains a weight that the first does not"):
+        training.choose_weights(settings, load.Loaded(families.make("bert"), (), ()))
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

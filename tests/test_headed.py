@@ -19,7 +19,7 @@ from tfft.backend import keras, tf
 from tfft.data import batches
 from tfft.data.encode import encode
 from tfft.errors import ModelError
-from tfft.models import checkpoint, headed, heads, save
+from tfft.models import adversarial, checkpoint, headed, heads, save
 from tfft.models.headed import Headed
 from tfft.models.load import Loaded, parameter_counts
 from tfft.models.parts import HEAD, part_of, parts_of, path_of
@@ -102,6 +102,15 @@ def test_every_family_takes_a_step(family: str) -> None:
     before = [one.numpy() for one in model.trainable_weights]
     families.take_a_step(model)  # moves nothing that has no gradient
     assert all((one.numpy() != old).any() for one, old in zip(model.trainable_weights, before, strict=True))
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_embeddings_give_the_logits_of_their_ids(family: str) -> None:
+    model = make(family, "mean")
+    layer = model.get_input_embeddings()
+    embeddings = tf.gather(layer.weight, families.INPUTS["input_ids"])
+    inputs = adversarial.with_embeddings(layer, families.INPUTS, embeddings)
+    np.testing.assert_allclose(logits(model, inputs), logits(model), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

@@ -38,6 +38,8 @@ RANKS = (
         "scoring",
         "plan",
         "training",
+        "nonfinite",
+        "course",
         "assembly",
         "throughput",
     ),

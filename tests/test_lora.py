@@ -15,6 +15,7 @@ from tfft.backend import keras, tf
 from tfft.errors import ModelError
 from tfft.models import lora
 from tfft.models.load import parameter_counts
+from tfft.models.parts import part_of
 
 
 def make(family: str, seed: int = 1) -> keras.Model:
@@ -63,6 +64,21 @@ def test_adapters_learn_and_merge(family: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(logits(again), plain)
     lora.load_adapters(again, tmp_path)
     np.testing.assert_allclose(logits(again), learned, atol=1e-6)
+
+
+def test_a_pooler_that_the_checkpoint_lacks_is_trained_and_saved_with_the_adapters(tmp_path: Path) -> None:
+    model = make("bert")
+    lora.add(model, rank=2, also_train=["pooler"])
+    assert {part_of(weight.name) for weight in model.trainable_weights} == {"layer.0", "layer.1", "pooler", "head"}
+    families.take_a_step(model)
+    lora.save_adapters(model, tmp_path)
+    again, base = make("bert"), make("bert")
+    # Random again, and another time otherwise.
+    pooler = again.bert.pooler.dense
+    pooler.kernel.assign(-2 * pooler.kernel)
+    lora.load_adapters(again, tmp_path)
+    np.testing.assert_allclose(logits(again), logits(model), atol=1e-6)
+    assert np.abs(logits(base) - logits(model)).max() > 1e-4
 
 
 def test_an_adapter_by_hand() -> None:

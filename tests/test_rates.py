@@ -78,6 +78,10 @@ def test_decay_by_hand() -> None:
     # Layer 10 is above layer 9, though not in the order of letters.
     assert list(found.values()) == [0.0625, 0.125, 0.5, 0.25, 1.0, 1.0]
     assert set(optimizers.multipliers_by_depth(NAMES, 1.0).values()) == {1.0}
+    # The depth is the model's, whatever is trained.
+    some = [name for name in NAMES if "layer_._9/" not in name]
+    assert some != NAMES
+    assert optimizers.multipliers_by_depth(some, 0.5, NAMES) == {name: found[name] for name in some}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfft import hardware, plan, states, training
+from tfft import callbacks, course, hardware, nonfinite, plan, states, training
 from tfft.backend import keras
+from tfft.callbacks.learning_rate_log import current_rate
+from tfft.callbacks.stop_on_nan import NotFinite
 from tfft.console import Voice
 from tfft.data import Split
 from tfft.data.encode import encode
@@ -47,7 +50,7 @@ class Kit:
         resume: bool = False,
         steps_per_execution: int = 1,
         **changes: Any,
-    ) -> tuple[training.Trained, keras.Model]:
+    ) -> tuple[course.Trained, keras.Model]:
         settings = TrainingSection(**{"num_train_epochs": 2.0, "learning_rate": 1e-2, **changes})
         data = DataSection(text_columns=("text",), batching=batching)
         hardware.set_seed(3)
@@ -57,7 +60,7 @@ class Kit:
         batches_from = functools.partial(training.make_batches, self.split, data, planned, self.tokenizer, 3, False)
         self.folder.check(overwrite=not resume, resume=resume)
         with self.folder.open(resume):
-            trained = training.train(
+            trained = course.train(
                 model,
                 self.tokenizer,
                 batches_from,
@@ -309,7 +312,7 @@ def broken_off(kit: Kit, monkeypatch: pytest.MonkeyPatch, at_state: int, **setti
             kit.train(**settings)
 
 
-def assert_equal(one: tuple[training.Trained, keras.Model], other: tuple[training.Trained, keras.Model]) -> None:
+def assert_equal(one: tuple[course.Trained, keras.Model], other: tuple[course.Trained, keras.Model]) -> None:
     """The same weights to the last bit, and the same of all that is reported but for time."""
     (trained, model), (again, twin) = one, other
     assert trained.history == again.history
@@ -325,18 +328,27 @@ STAGES = [{"unfreeze": "head", "num_train_epochs": 2}, {"unfreeze": "all", "lear
 @pytest.mark.parametrize(
     ("settings", "at_states"),
     [
-        ({"num_train_epochs": 3.0}, (1, 2, 5)),
-        ({"num_train_epochs": 2.5, "batching": "padded", "optimizer": "adam", "lr_scheduler_type": "cosine"}, (3,)),
-        (
+        ({"num_train_epochs": 3.0}, (2,)),
+        ({"strategy": "gradual_unfreezing", "stages": STAGES, "ema_momentum": 0.9}, (4,)),
+        pytest.param({"num_train_epochs": 3.0}, (1, 5), marks=pytest.mark.slow),
+        pytest.param(
+            {"num_train_epochs": 2.5, "batching": "padded", "optimizer": "adam", "lr_scheduler_type": "cosine"},
+            (3,),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             {"gradient_accumulation_steps": 2, "warmup_steps": 2, "per_device_train_batch_size": 4, "save_steps": 3},
             (1, 3),
+            marks=pytest.mark.slow,
         ),
-        ({"strategy": "lora", "lora_dropout": 0.2}, (1,)),
-        ({"ema_momentum": 0.9, "r_drop_alpha": 1.0}, (3,)),
-        ({"fgm_epsilon": 0.5, "steps_per_execution": 2}, (1,)),
-        ({"strategy": "gradual_unfreezing", "stages": STAGES, "ema_momentum": 0.9}, (2, 4, 5)),
+        pytest.param({"strategy": "lora", "lora_dropout": 0.2}, (1,), marks=pytest.mark.slow),
+        pytest.param({"ema_momentum": 0.9, "r_drop_alpha": 1.0}, (3,), marks=pytest.mark.slow),
+        pytest.param({"fgm_epsilon": 0.5, "steps_per_execution": 2}, (1,), marks=pytest.mark.slow),
+        pytest.param(
+            {"strategy": "gradual_unfreezing", "stages": STAGES, "ema_momentum": 0.9}, (2, 5), marks=pytest.mark.slow
+        ),
     ],
-    ids=["plain", "padded", "accumulated", "lora", "averages", "adversarial", "stages"],
+    ids=["plain", "stages", "early and late", "padded", "accumulated", "lora", "averages", "adversarial", "all stages"],
 )
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], at_states: tuple[int, ...]
@@ -350,6 +362,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
         assert_equal(kit.train(resume=True, **settings), whole)
 
 
+@pytest.mark.slow
 def test_what_is_known_of_the_best_epoch_and_of_patience_outlives_a_kill(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,13 +416,95 @@ def test_the_state_of_another_model_is_refused(kit: Kit) -> None:
 def test_what_has_changed_since_a_state_is_listed(tmp_path: Path) -> None:
     before = {"seed": 1, "training": {"learning_rate": 1e-3, "metrics": ("f1",)}, "data": {"train_file": "a.csv"}}
     found = states.State(tmp_path, {}, {"more": {"about": json.loads(json.dumps(before))}})
-    assert training.changes(found, before) == []
+    assert course.changes(found, before) == []
     now = {"seed": 1, "training": {"learning_rate": 2e-3, "metrics": ("f1",), "new": None}, "data": {}}
-    assert training.changes(found, now) == [
+    assert course.changes(found, now) == [
         "training.learning_rate: 0.001 before, 0.002 now",
         "data.train_file: 'a.csv' before, nothing now",
         "training.new: nothing before, None now",
     ]
+
+
+# --- a loss that is no number -----------------------------------------------------------------------------------------
+
+
+def test_rolling_back_goes_on_from_the_last_state_at_half_the_rate(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    def too_fast(self: callbacks.StopOnNaN, batch: int, logs: Any = None) -> None:
+        rate = current_rate(self.model.optimizer)
+        rates.append(rate)
+        if batch == 4 and rate > 3e-3:
+            raise NotFinite(
+                f"the loss became nan in epoch {self._epoch + 1} at step {batch + 1}", self._epoch + 1, batch + 1
+            )
+
+    monkeypatch.setattr(callbacks.StopOnNaN, "on_train_batch_end", too_fast)
+    trained, model = kit.train(on_nan="rollback", save_steps=2, lr_scheduler_type="constant")
+    # To step 5, and from step 4 on twice more, at 1, 1/2 and 1/4 of the rate.
+    assert rates == pytest.approx([1e-2] * 5 + [5e-3] + [2.5e-3] * 8)
+    assert (trained.steps, [row["epoch"] for row in trained.history]) == (12, [1, 2])
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    report = json.loads((kit.folder / "nan_report.json").read_text())
+    assert (report["epoch"], report["step"]) == (1, 5)
+
+
+@pytest.mark.slow
+def test_a_rollback_is_known_to_the_states_after_it(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def once(self: callbacks.StopOnNaN, batch: int, logs: Any = None) -> None:
+        seen.append(batch)
+        if len(seen) == 3:
+            raise NotFinite("the loss became nan in epoch 1 at step 3", 1, 3)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.StopOnNaN, "on_train_batch_end", once)
+        whole = kit.train(on_nan="rollback")
+        seen.clear()
+        broken_off(kit, monkeypatch, 2, on_nan="rollback")
+    assert_equal(kit.train(on_nan="rollback", resume=True), whole)
+
+
+@pytest.mark.parametrize("on_nan", ["stop", pytest.param("rollback", marks=pytest.mark.slow)])
+def test_what_happened_is_reported(kit: Kit, capsys: pytest.CaptureFixture[str], on_nan: str) -> None:
+    with pytest.raises(RunError, match=r"the loss became nan in epoch 1 at step"):
+        kit.train(learning_rate=1e38, max_grad_norm=None, on_nan=on_nan)
+    report = json.loads((kit.folder / "nan_report.json").read_text())
+    assert report["epoch"] == 1
+    assert len(report["rows"]) == 8 and all(row.startswith(("good movie", "bad day")) for row in report["rows"])
+    # Only where a state was saved before the first step can be seen what happened in it.
+    assert ("gradient_norms" in report) == (on_nan == "rollback")
+    if on_nan == "rollback":
+        assert set(report["gradient_norms"]) == {"embeddings", "layer.0", "layer.1", "pooler", "head"}
+        assert report["first_layer"] in ("embeddings", "layer.0", "layer.1", "head")
+
+
+def test_the_step_that_spoils_is_found_and_looked_into(kit: Kit) -> None:
+    found = load.load_classifier(kit.found, ["0", "1"], "TFAutoModelForSequenceClassification")
+    model = found.model
+    model.compile(
+        keras.optimizers.SGD(1e-2), training.make_loss(TrainingSection(), SingleLabel(("0", "1")), np.ones(2))
+    )
+    dataset = training.make_batches(
+        kit.split, DataSection(text_columns=("text",)), plan.make(
+            DataSection(text_columns=("text",)), TrainingSection(), kit.split.encoded, 32
+        ), kit.tokenizer, 3, False
+    )  # fmt: skip
+    batches = list(dataset.take(4))
+    inputs, labels, weights = batches[2]
+    batches[2] = inputs, labels, weights * np.float32("inf")
+    seen = nonfinite.replay(model, iter(batches), 4)
+    assert (seen["batches_before"], seen["loss"], seen["spoilt_weights"]) == (2, float("inf"), [])
+    assert seen["first_layer"] is None and not any(map(math.isfinite, seen["gradient_norms"].values()))
+    # One that is spoilt before it comes to the batch.
+    model.bert.encoder.layer[1].bert_output.dense.bias.assign([np.nan] * model.config.hidden_size)
+    seen = nonfinite.look_into(model, batches[0])
+    assert (seen["first_layer"], seen["spoilt_weights"]) == ("layer.1", ["layer.1"])
+    assert not seen["is_finite"]
+    lines = nonfinite.told(nonfinite.without_nan({"step": 3, "epoch": 1, "rows": ["a", "b", "c"], **seen}))
+    assert lines[0] == "step 3 of epoch 1 had these rows: a; b"
+    assert "weights that were no numbers before it: layer.1" in lines
 
 
 # --- what is reported -------------------------------------------------------------------------------------------------

@@ -79,9 +79,7 @@ def assemble(recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer:
     precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     auto_class = tasks.TASKS[recipe.task].auto_class
-    distribution = hardware.choose_distribution(
-        recipe.runtime.strategy, accumulates=recipe.training.gradient_accumulation_steps > 1
-    )
+    distribution = hardware.choose_distribution(recipe.runtime.strategy, _hindrance(recipe))
     with hardware.computing_in(precision), distribution.scope():
         loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
         accelerated = _accelerated(recipe, loaded.model, source) if recipe.runtime.accelerate else None
@@ -118,6 +116,13 @@ def assemble(recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer:
         multipliers=multipliers,
         plan=planned,
     )
+
+
+def _hindrance(recipe: Recipe) -> str | None:
+    """What keeps the training from being spread over several devices."""
+    if recipe.training.gradient_accumulation_steps > 1:
+        return "training.gradient_accumulation_steps is above 1"
+    return "runtime.xla is true" if recipe.runtime.xla else None
 
 
 def _accelerated(recipe: Recipe, model: keras.Model, source: Checkpoint) -> int:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tfft.assembly import Assembly
     from tfft.callbacks import StepClock
     from tfft.console import Voice
+    from tfft.course import Trained
     from tfft.data import Encoded, Given, Prepared, Split
     from tfft.data.windows import LongText
     from tfft.problems import Problem
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from tfft.run_directory import RunDirectory
     from tfft.scoring import Scorer
     from tfft.states import State
-    from tfft.training import Trained
 
 _IMPORTED = time.perf_counter()
 
@@ -257,7 +257,7 @@ def _run(
     source = checkpoint.find(recipe.model.name_or_path, recipe.model.revision)
     tokenizer = checkpoint.load_tokenizer(source)
 
-    from tfft import assembly, plan, training
+    from tfft import assembly, course, plan, training
     from tfft.models import features
 
     ready = assembly.assemble(recipe, given, source, tokenizer, voice)
@@ -286,7 +286,7 @@ def _run(
     ):
         found = _state_to_go_on_from(folder, about, resume, voice) if resumes else None
         folder.write_text("recipe.yaml", _replayable(recipe, given))
-        trained = training.train(
+        trained = course.train(
             model,
             tokenizer,
             batches_from,
@@ -338,7 +338,7 @@ def _state_to_go_on_from(folder: RunDirectory, about: Mapping[str, Any], resume:
     Raises:
         RunError: it is of another recipe, or of other rows.
     """
-    from tfft import states, training
+    from tfft import course, states
     from tfft.run_directory import STATES
 
     found, damaged = states.newest(folder / STATES)
@@ -347,7 +347,7 @@ def _state_to_go_on_from(folder: RunDirectory, about: Mapping[str, Any], resume:
     if found is None:
         voice.say(f"{folder.path} has no state of a training to resume; it begins")
         return None
-    changes = training.changes(found, about)
+    changes = course.changes(found, about)
     if changes and resume != "with_changes":
         raise RunError(
             f"--resume: {found.folder} is of another training; give the recipe as it was, or --resume-with-changes:\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -105,15 +106,15 @@ def find_device(wanted: str = "auto") -> Device:
     return Device("cpu", environment.processor_name(), has_amx="amx_bf16" in environment.processor_flags())
 
 
-def choose_distribution(wanted: str, accumulates: bool = False) -> Distribution:
+def choose_distribution(wanted: str, hindrance: str | None = None) -> Distribution:
     """Over which devices to spread: all GPUs for `mirrored`, and for `auto` where there are several.
 
     Args:
         wanted: as in `runtime.strategy`.
-        accumulates: several batches make one step, which is done on one device.
+        hindrance: a setting with which training is done on one device, such as `runtime.xla=true`.
 
     Raises:
-        RunError: `mirrored` is wanted, and there is one device alone, or steps are accumulated.
+        RunError: `mirrored` is wanted, and there is one device alone, or a hindrance.
     """
     if wanted not in ("auto", "mirrored"):
         return Distribution()
@@ -125,22 +126,25 @@ def choose_distribution(wanted: str, accumulates: bool = False) -> Distribution:
             "runtime.strategy: got mirrored, which spreads every batch over several GPUs, and TensorFlow sees "
             f"{len(gpus)} here; look at the driver (nvidia-smi), or take runtime.strategy=auto"
         )
-    if wanted == "mirrored" and accumulates:
-        raise RunError(
-            "training.gradient_accumulation_steps: got more than 1; expected 1, since runtime.strategy is mirrored; a "
-            "larger training.per_device_train_batch_size is the same"
-        )
+    if wanted == "mirrored" and hindrance:
+        raise RunError(f"runtime.strategy: got mirrored; expected auto or one_device, since {hindrance}")
     if len(devices) < 2:
         return Distribution()
-    if accumulates:
-        return Distribution(reason=f"one of {len(devices)} GPUs, since training.gradient_accumulation_steps is above 1")
+    if hindrance:
+        return Distribution(reason=f"one of {len(devices)} GPUs, since {hindrance}")
     kind = devices[0].device_type
     return Distribution(
         replicas=len(devices),
         reason=f"mirrored over {len(devices)} {kind}s, "
         + ("as asked" if wanted == "mirrored" else "since they are there"),
-        strategy=tf.distribute.MirroredStrategy([device.name for device in devices]),
+        strategy=_mirrored(tuple(device.name for device in devices)),
     )
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # One for the process: TensorFlow tells the sums of two of them apart by nothing, and mixes them up.
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def choose_precision(wanted: str, device: Device) -> Precision:

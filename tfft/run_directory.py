@@ -22,8 +22,21 @@ FINISHED = "metrics.json"
 LOCK = "run.lock"
 # What a training goes on from.
 STATES = "checkpoint"
+# What is said of a loss that became no number.
+NAN_REPORT = "nan_report.json"
 # All that a run writes. A folder with anything else in it is somebody's, and is never emptied.
-ENTRIES = ("recipe.yaml", FINISHED, "history.csv", "predictions.csv", "model", "adapters", "logs", STATES, LOCK)
+ENTRIES = (
+    "recipe.yaml",
+    FINISHED,
+    "history.csv",
+    "predictions.csv",
+    "model",
+    "adapters",
+    "logs",
+    STATES,
+    NAN_REPORT,
+    LOCK,
+)
 # What is left of them where a process was killed while it wrote.
 _PARTIALS = tuple(f"{name}{ending}" for name in ENTRIES for ending in (".partial", ".old.partial"))
 

@@ -67,7 +67,11 @@ def wait_for_training(process: subprocess.Popen[str]) -> bool:
     return any(line.startswith("step ") for line in process.stdout)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    ids=["SIGTERM", "Ctrl-C"],
+)
 def test_a_signal_saves_where_training_stands_and_resume_goes_on(job: Job, number: int, status: int) -> None:
     settings = ("training.num_train_epochs=60", "training.eval_strategy=no")
     process = job.start(*settings)

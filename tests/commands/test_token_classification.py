@@ -257,3 +257,10 @@ def test_words_that_cannot_be_used(job: Job, name: str, text: str, words: str) -
     with pytest.raises(DataError, match=words):
         tfft.fit(**made, verbose=False)
     assert not Path(job.run).exists()
+
+
+def test_weights_of_rows_are_not_for_conll(job: Job) -> None:
+    with pytest.raises(
+        DataError, match=r"sample_weight_column: got 'w'; expected null, since train\.conll is in CoNLL's"
+    ):
+        tfft.fit(**settings(job, data={"sample_weight_column": "w"}))

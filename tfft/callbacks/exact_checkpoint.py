@@ -45,6 +45,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         more: called whenever a state is saved; the facts that it gives come back in `found.facts["more"]`.
         asked_to_stop: called after every batch and epoch; where it gives an exception, a state is saved, and `fit` ends
             with it.
+        save_first: also save the state before the first batch.
 
     Attributes:
         found: the state that training goes on from; None where there is none.
@@ -87,11 +88,12 @@ class ExactCheckpoint(keras.callbacks.Callback):
         resume: bool | State = True,
         more: Callable[[], Mapping[str, Any]] = dict,
         asked_to_stop: Callable[[], BaseException | None] = lambda: None,
+        save_first: bool = False,
     ) -> None:
         super().__init__()
         self.folder, self.save_steps, self.callbacks = Path(folder), save_steps, list(callbacks)
         self.weights = None if weights is None else list(weights)
-        self.more, self.asked_to_stop = more, asked_to_stop
+        self.more, self.asked_to_stop, self.save_first = more, asked_to_stop, save_first
         self.damaged: list[str] = []
         self.found = resume if isinstance(resume, State) else None
         if resume is True:
@@ -120,7 +122,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
             "callbacks": [[type(one).__name__, _state_of(one)] for one in self.callbacks],
             "more": dict(self.more()),
         }
-        steps = int(optimizer.iterations)
+        steps = int(optimizer.iterations.numpy())
         tensors: dict[str, Any] = dict(self._variables())
         if self._batch:
             tensors |= {f"{_METRICS}{index}": one for index, one in enumerate(self._metric_variables())}
@@ -155,12 +157,15 @@ class ExactCheckpoint(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the state back that was found, the first time."""
         draw_from_state(self.model)
-        self._steps_saved = int(self.model.optimizer.iterations)
+        self._steps_saved = int(self.model.optimizer.iterations.numpy())
         if self.goes_on:
             self.put_back()
-            self._steps_saved = int(self.model.optimizer.iterations)
+            self._steps_saved = int(self.model.optimizer.iterations.numpy())
             # Where Keras asks at which epoch and batch to begin.
             self.model._training_state = _Beginning(self._epoch, self._batch)
+        elif self.save_first and not self.batches_done:
+            self.model.optimizer.build(self.model.trainable_variables)
+            self.save()
 
     def put_back(self) -> None:
         """Gives the model and its optimizer the state that was found, as `fit` does by itself when it begins."""
@@ -222,7 +227,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         if self.model.stop_training or self._batch == self.params.get("steps"):
             return
         asked = self.asked_to_stop()
-        is_due = self.save_steps and int(self.model.optimizer.iterations) - self._steps_saved >= self.save_steps
+        is_due = self.save_steps and int(self.model.optimizer.iterations.numpy()) - self._steps_saved >= self.save_steps
         if asked or is_due:
             self.save()
             if asked:

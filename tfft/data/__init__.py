@@ -174,6 +174,11 @@ def _read_files(section: DataSection, targets: Targets) -> Splits:
             return None
         resolved = locations.resolve(path, f"data.{name}")
         if targets.problem_type == tasks.TOKENS and resolved.suffix.lower() in conll.ENDINGS:
+            if targets.weight_column is not None:
+                raise DataError(
+                    f"data.sample_weight_column: got {targets.weight_column!r}; expected null, since {resolved.name} "
+                    "is in CoNLL's format, whose columns are of words"
+                )
             rows, found = _conll_rows(resolved, section.encoding, f"data.{name}", needs_labels)
             notes.extend(found)
             return rows

@@ -535,11 +535,10 @@ def _weighted(inputs: Any, labels: tf.Tensor, row_weights: tf.Tensor | None = No
 def shared_out(
     dataset: tf.data.Dataset, replicas: int, *, of_tokens: bool = False, of_documents: bool = False
 ) -> tf.data.Dataset:
-    """Every batch in `replicas` parts, one after the other, each for a device of its own.
+    """Every batch in `replicas` parts of as many rows, one after the other, each for a device of its own.
 
-    The parts have equally many rows but for the last, which has what is left. Rows weigh so that the mean over the
-    devices of each one's mean loss is the mean over the batch. A device for which no row is left gets the last one
-    again, with weight 0.
+    What lacks for that is filled with rows of weight 0, and the others weigh so that the mean over the devices of each
+    one's mean loss is the mean over the batch.
 
     Args:
         dataset: of (inputs, labels) or (inputs, labels, weights), as this module's functions make them.
@@ -547,36 +546,36 @@ def shared_out(
         of_documents: inputs have a row for each window, and the labels say of how many each text is.
 
     Example:
-        Five rows for two devices: the mean of 1, 2, 3 counts three fifths of the whole, that of 4, 5 two fifths.
+        Five rows for two devices: six places, one of them filled, so that each row weighs 6 / 5.
 
         >>> whole = tf.data.Dataset.from_tensors(({"x": tf.range(1, 6)}, tf.zeros([5])))
         >>> [(inputs["x"].numpy().tolist(), weights.numpy().round(2).tolist())
         ...  for inputs, _, weights in shared_out(whole, replicas=2)]
-        [([1, 2, 3], [1.2, 1.2, 1.2]), ([4, 5], [0.8, 0.8])]
+        [([1, 2, 3], [1.2, 1.2, 1.2]), ([4, 5, 5], [1.2, 1.2, 0.0])]
     """
 
     @_branchless
     def parts(inputs: dict[str, tf.Tensor], labels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.data.Dataset:
         # Whole where the compiler wants it to be.
-        static = labels.shape[0]
-        rows = tf.shape(labels)[0] if static is None else static
+        rows = tf.shape(labels)[0] if labels.shape[0] is None else labels.shape[0]
         size = -(-rows // replicas)
         given = tf.ones([rows]) if weights is None else weights
-        units = tf.ones([rows]) if not of_tokens else _labelled(labels)
-        ends = tf.cumsum(labels[:, 0]) if of_documents else tf.range(1, rows + 1)
-        before = tf.concat([[0], ends], 0)
+        starts = tf.concat([[0], tf.cumsum(labels[:, 0])], 0) if of_documents else None
 
         def part(replica: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-            begin = tf.minimum(tf.cast(replica, tf.int32) * size, rows)
-            end = tf.minimum(begin + size, rows)
-            share = tf.reduce_sum(units[begin:end]) * replicas / tf.maximum(tf.reduce_sum(units), 1.0)
-            # Where nothing is left, one row has to stand for it: its share is 0.
-            begin = tf.minimum(begin, rows - 1)
-            end = tf.maximum(end, begin + 1)
-            first, last = before[begin], before[end]
-            shares = {name: values[first:last] for name, values in inputs.items()}
-            found = shares, labels[begin:end], given[begin:end] * share
-            return found if static is None else _of_static_size(found, static // replicas)
+            places = tf.cast(replica, tf.int32) * size + tf.range(size)
+            is_real, chosen = places < rows, tf.minimum(places, rows - 1)
+            read = chosen
+            if starts is not None:
+                read = tf.ragged.range(tf.gather(starts, chosen), tf.gather(starts, chosen + 1)).values
+            own = tf.gather(labels, chosen)
+            if of_tokens:
+                own = tf.where(is_real[:, tf.newaxis], own, IGNORED_LABEL)
+                share = replicas * _labelled(own) / tf.maximum(_labelled(labels), 1.0)
+            else:
+                share = tf.cast(replicas * size / rows, tf.float32)
+            shares = tf.where(is_real, tf.gather(given, chosen) * share, 0.0)
+            return {name: tf.gather(values, read) for name, values in inputs.items()}, own, shares
 
         return tf.data.Dataset.range(replicas).map(part)
 
@@ -584,12 +583,8 @@ def shared_out(
 
 
 def _labelled(labels: tf.Tensor) -> tf.Tensor:
-    """(rows,) float32, how many tokens of each row have a label."""
-    return tf.reduce_sum(tf.cast(tf.not_equal(labels, IGNORED_LABEL), tf.float32), axis=-1)
-
-
-def _of_static_size(tensors: Any, rows: int) -> Any:
-    return tf.nest.map_structure(lambda one: tf.ensure_shape(one, [rows, *one.shape[1:]]), tensors)
+    """How many tokens have a label."""
+    return tf.reduce_sum(tf.cast(tf.not_equal(labels, IGNORED_LABEL), tf.float32))
 
 
 def twice(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -106,8 +106,12 @@ def is_bias_or_head(name: str) -> bool:
     return part_of(name) == HEAD or last.endswith("bias") or last == "beta"
 
 
-def bitfit(model: keras.Model) -> None:
+def bitfit(model: keras.Model, also_train: Container[str] = ()) -> None:
     """Freezes all but biases and the head: BitFit (Ben Zaken et al. 2022).
+
+    Args:
+        model: built; which of its weights are trained is changed.
+        also_train: as in `feature_extraction`.
 
     Raises:
         ModelError: the model is of a family whose parts are not known.
@@ -121,7 +125,7 @@ def bitfit(model: keras.Model) -> None:
         >>> sorted(trained)  # beta is LayerNorm's bias, the kernel is the head's
         ['beta:0', 'bias:0', 'kernel:0']
     """
-    train_only(model, is_bias_or_head)
+    train_only(model, lambda name: is_bias_or_head(name) or part_of(name) in also_train)
 
 
 def feature_extraction(model: keras.Model, also_train: Container[str] = ()) -> None:

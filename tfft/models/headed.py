@@ -105,6 +105,7 @@ class Headed(TFPreTrainedModel):
         input_ids: Any = None,
         attention_mask: Any = None,
         token_type_ids: Any = None,
+        position_ids: Any = None,
         inputs_embeds: Any = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -115,6 +116,7 @@ class Headed(TFPreTrainedModel):
         given = {
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
             "inputs_embeds": inputs_embeds,
             "output_attentions": output_attentions,
             "output_hidden_states": output_hidden_states,

@@ -68,6 +68,7 @@ def add(
     alpha: float = 16.0,
     dropout: float = 0.0,
     targets: Sequence[str] | None = None,
+    also_train: Sequence[str] = (),
 ) -> list[str]:
     """Puts adapters onto the dense layers called as one of `targets`, and freezes all but them and the head.
 
@@ -76,6 +77,8 @@ def add(
         rank, alpha, dropout: see `Adapted`.
         targets: names of layers: `query`, or a longer end of the path, `attention/self/query`. None takes query and
             value, whatever the family calls them.
+        also_train: parts, as `part_of` names them, that are trained and saved with the head: a pooler that the
+            checkpoint lacks holds random numbers, which another time would be others.
 
     Returns:
         The paths of the layers that have an adapter now.
@@ -107,8 +110,14 @@ def add(
         )
     for parent, attribute, layer in found:
         setattr(parent, attribute, Adapted(layer, rank, alpha, dropout))
-    model._lora_settings = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": list(wanted)}
-    train_only(model, is_adapter_or_head)
+    model._lora_settings = {
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "target_modules": list(wanted),
+        "modules_to_save": list(also_train),
+    }
+    train_only(model, lambda name: is_adapter_or_head(name) or part_of(name) in also_train)
     return [_path(layer) for *_, layer in found]
 
 
@@ -217,7 +226,8 @@ def load_adapters(model: keras.Model, folder: Path) -> None:
         wanted = settings["target_modules"]
         # The defaults name the layers of all families.
         targets = None if tuple(wanted) == DEFAULT_TARGETS else wanted
-        add(model, settings["r"], settings["lora_alpha"], settings["lora_dropout"], targets)
+        more = settings.get("modules_to_save") or ()
+        add(model, settings["r"], settings["lora_alpha"], settings["lora_dropout"], targets, more)
     tensors: dict[str, np.ndarray] = load_file(folder / WEIGHTS_FILE)
     weights = {path_of(weight.name): weight for weight in _kept(model)}
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -233,4 +243,5 @@ def _shape(tensors: dict[str, np.ndarray], name: str) -> tuple[int, ...] | None:
 
 
 def _kept(model: keras.Model) -> list[tf.Variable]:
-    return [weight for weight in model.weights if is_adapter_or_head(weight.name)]
+    more = model._lora_settings["modules_to_save"]
+    return [weight for weight in model.weights if is_adapter_or_head(weight.name) or part_of(weight.name) in more]

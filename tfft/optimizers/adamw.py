@@ -41,7 +41,7 @@ def begin_stage(
         first_step: the step that the schedule's step 0 was, where training goes on inside a stage.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    done = int(inner.iterations) if first_step is None else first_step
+    done = int(inner.iterations.numpy()) if first_step is None else first_step
     inner.learning_rate = schedule.starting_at(done)
     for variable in variables:
         inner.first_steps.setdefault(variable.name, done)

@@ -9,7 +9,9 @@ from tfft.backend import keras, tf
 
 def name_of(variable: Any) -> str:
     """The name that a variable has in the model; where a strategy has copies of it, theirs differ."""
-    container = getattr(variable, "_distributed_container", None)
+    # Either the variable or its handle knows, by the kind of the variable.
+    own = getattr(variable, "_distributed_container", None)
+    container = own or getattr(variable.handle, "_distributed_container", None)
     whole = container() if container is not None else None
     name: str = (variable if whole is None else whole).name
     return name

@@ -13,7 +13,9 @@ from tfft.models.parts import EMBEDDINGS, part_of, parts_of, path_of
 from tfft.optimizers.late import name_of
 
 
-def multipliers_by_depth(names: Sequence[str], decay: float) -> dict[str, float]:
+def multipliers_by_depth(
+    names: Sequence[str], decay: float = 0.95, all_names: Sequence[str] | None = None
+) -> dict[str, float]:
     """Rate multipliers that fall from the output to the input: layer-wise learning-rate decay.
 
     Head and pooler have 1, the last layer `decay`, the one below it `decay` squared, and so on; the embeddings come
@@ -23,6 +25,7 @@ def multipliers_by_depth(names: Sequence[str], decay: float) -> dict[str, float]
     Args:
         names: of the model's trainable weights.
         decay: above 0, at most 1.
+        all_names: of all weights, where some are not trained: a layer below such a one is as deep as it is.
 
     Returns:
         Name to multiplier.
@@ -35,8 +38,10 @@ def multipliers_by_depth(names: Sequence[str], decay: float) -> dict[str, float]
         >>> list(multipliers_by_depth(names, 0.5).values())
         [0.125, 0.25, 0.5, 1.0]
     """
-    parts = parts_of(names)
-    below_head = [part for part in reversed(parts) if part.startswith("layer.") or part == EMBEDDINGS]
+    parts_of(names)  # all are known
+    below_head = [
+        part for part in reversed(parts_of(all_names or names)) if part.startswith("layer.") or part == EMBEDDINGS
+    ]
     multipliers = {part: decay ** (depth + 1) for depth, part in enumerate(below_head)}
     return {name: multipliers.get(part_of(name), 1.0) for name in names}
 

@@ -24,6 +24,10 @@ class SumsFirst:
     """
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]], *args: Any, **kwargs: Any) -> Any:
-        """As Keras's."""
-        pairs = [(summed(gradient), variable) for gradient, variable in grads_and_vars]
+        """As Keras's. Between devices gradients go dense: parts differ in their number from device to device."""
+        several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        pairs = [
+            (tf.convert_to_tensor(gradient) if several and gradient is not None else summed(gradient), variable)
+            for gradient, variable in grads_and_vars
+        ]
         return super().apply_gradients(pairs, *args, **kwargs)  # type: ignore[misc]

@@ -271,6 +271,10 @@ class TrainingSection(Section):
         default=None,
         description="Save what --resume goes on from after so many optimizer steps too, not only after each epoch.",
     )
+    on_nan: Literal["stop", "rollback"] = Field(
+        default="stop",
+        description="Where the loss is no number any more: stop, or go on from the last state at half the rate.",
+    )
     label_smoothing_factor: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label that is spread over all classes while training."
     )

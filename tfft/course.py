@@ -1,0 +1,447 @@
+"""A training from its first step, or from where it was broken off, to its last: stages, states, what went wrong."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfft import callbacks, interrupts, nonfinite, optimizers, states
+from tfft.backend import keras, tf
+from tfft.callbacks.stop_on_nan import NotFinite
+from tfft.console import Voice
+from tfft.errors import RunError
+from tfft.models import averages, freeze, save
+from tfft.models.load import parameter_counts
+from tfft.plan import Plan, Stage
+from tfft.recipe import RuntimeSection, TrainingSection
+from tfft.run_directory import NAN_REPORT, STATES, RunDirectory
+from tfft.states import State
+from tfft.training import Best, compile_model, make_schedule, memory_errors
+
+# Where a loss became no number, `training.on_nan: rollback` goes on with the rate times this, so often at most.
+RATE_AFTER_ROLLBACK = 0.5
+MOST_ROLLBACKS = 5
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did.
+
+    Attributes:
+        history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`.
+        seconds: from the call of `fit` to its return, validation included.
+        clock: when its batches ended.
+        steps: optimizer steps done.
+        batches: batches done, the same number unless gradients were accumulated.
+        kept_epoch: the epoch whose weights the model has now, counted from 1.
+        parameters: that were trained, in any stage.
+    """
+
+    history: list[dict[str, float]]
+    seconds: float
+    clock: callbacks.StepClock
+    steps: int
+    batches: int
+    kept_epoch: int
+    parameters: int
+
+
+def train(
+    model: keras.Model,
+    tokenizer: Any,
+    batches_from: Callable[[int, int], tf.data.Dataset],
+    training: TrainingSection,
+    plan: Plan,
+    folder: RunDirectory,
+    voice: Voice,
+    *,
+    loss: keras.losses.Loss,
+    score: Callable[[], Mapping[str, float]] | None,
+    best: Best | None,
+    runtime: RuntimeSection,
+    multipliers: Mapping[str, float] | None = None,
+    trained: Sequence[Container[str]] | None = None,
+    found: State | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Trains `model` and leaves in it the weights to be kept.
+
+    Args:
+        batches_from: the batches after so many epochs and so many batches more, without end; see `make_batches`.
+        loss: see `make_loss`.
+        folder: an open run folder, for `checkpoint/` and `logs/`.
+        score: the validation scores of the model as it stands; None does not validate.
+        best: how the best epoch is told; None keeps the last one's weights.
+        multipliers: see `rate_multipliers`.
+        trained: the names of the weights that each stage trains, see `choose_weights`; None where there is one stage.
+        found: the state to go on from.
+        about: what `changes` compares, to be saved with every state.
+
+    Raises:
+        RunError: the loss is no number any more; the last state before that stays in the folder.
+        KeyboardInterrupt: with a message, after the state of that moment was saved.
+    """
+    compile_model(model, training, plan, loss=loss, runtime=runtime, multipliers=multipliers)
+    parameters = parameter_counts(model)[0]
+    course = _Course(model, tokenizer, batches_from, training, plan, folder, voice, score, best, trained, about or {})
+    with interrupts.waiting(voice.say) as asked:
+        while True:
+            try:
+                course.run(found, asked)
+                break
+            except NotFinite as error:
+                found = course.state_after(error)
+            except RunError as error:
+                raise RunError(f"{error}. {_what_is_kept(folder)}") from None
+            except KeyboardInterrupt as interrupt:
+                at = f"step {int(model.optimizer.iterations.numpy()):,} of {plan.total_steps:,}"
+                raise type(interrupt)(f"interrupted after {at}. {_what_is_kept(folder)}") from None
+    keeper, best_epoch = course.keeper, course.checkpoints.best_epoch
+    kept_epoch = len(keeper.history)
+    if training.load_best_model_at_end and best_epoch is not None and best_epoch != kept_epoch:
+        save.restore(model, folder / _best_name(best_epoch))
+        kept_epoch = best_epoch
+    steps = int(model.optimizer.iterations.numpy())
+    return Trained(keeper.history, course.seconds, course.clock, steps, keeper.batches_done, kept_epoch, parameters)
+
+
+def changes(found: State, about: Mapping[str, Any]) -> list[str]:
+    """What differs between the training that a state is of and one that is described by `about`: a line each.
+
+    Args:
+        about: tables of tables of plain values, as `train` was given them.
+    """
+    before, now = _flat(found.facts["more"]["about"]), _flat(about)
+    return [
+        f"{name}: {repr(before[name]) if name in before else 'nothing'} before, "
+        f"{repr(now[name]) if name in now else 'nothing'} now"
+        for name in dict.fromkeys([*before, *now])
+        if name not in before or name not in now or before[name] != now[name]
+    ]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Plain values by their dotted names, as JSON has them."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+@dataclass
+class _Place:
+    """Where a training stands among its stages.
+
+    Attributes:
+        number: of the stage, from 0; -1 before the first.
+        first_epoch, first_batch, first_step: as many as were done before the stage.
+        total_batches: that the stage was to have.
+    """
+
+    number: int = -1
+    first_epoch: int = 0
+    first_batch: int = 0
+    first_step: int = 0
+    total_batches: int = 0
+
+
+@dataclass
+class _Course:
+    """One training, which may be run more than once: from its beginning, and from a state of it.
+
+    The first attributes are the arguments of `train`.
+
+    Attributes:
+        place: where it stands.
+        rate_factor: what the learning rates are multiplied by, after rollbacks.
+        clock: of its batches.
+        weights: those that any stage trains; no others change.
+        keeper, checkpoints: of the present run.
+        seconds: of training so far, by other processes too.
+    """
+
+    model: keras.Model
+    tokenizer: Any
+    batches_from: Callable[[int, int], tf.data.Dataset]
+    training: TrainingSection
+    plan: Plan
+    folder: RunDirectory
+    voice: Voice
+    score: Callable[[], Mapping[str, float]] | None
+    best: Best | None
+    trained: Sequence[Container[str]] | None
+    about: Mapping[str, Any]
+    place: _Place = field(default_factory=_Place)
+    rate_factor: float = 1.0
+    rollbacks: int = 0
+
+    def __post_init__(self) -> None:
+        self.weights = list(self.model.trainable_weights)
+        self.clock = callbacks.StepClock()
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    def run(self, found: State | None, asked_to_stop: Callable[[], BaseException | None]) -> None:
+        """Trains all stages from a state on, or from the first step."""
+        model, plan, training, best, place = self.model, self.plan, self.training, self.best, self.place
+        monitored = {"monitor": best.monitor, "mode": best.mode} if best else {}
+        self.checkpoints = callbacks.Checkpoints(self._keep_best, saves_last=False, **monitored)  # type: ignore[arg-type]
+        self.keeper = keeper = callbacks.ExactCheckpoint(
+            self.folder / STATES,
+            training.save_steps,
+            [self.checkpoints],
+            weights=self.weights,
+            resume=found or False,
+            more=self._facts,
+            asked_to_stop=asked_to_stop,
+            save_first=training.on_nan == "rollback",
+        )
+        if found is not None:
+            self._take_up(found)
+        for number, stage in enumerate(plan.stages):
+            if number < place.number or (number == place.number and self._is_over(stage)):
+                continue
+            if number != place.number:
+                self._enter(number, stage)
+            if len(plan.stages) > 1 or self.rate_factor != 1.0:
+                self._begin_stage(number, stage)
+            own = [callbacks.StopAtBatch(stage.total_batches), *_early_stopping(training, best)]
+            keeper.callbacks = [self.checkpoints, *own]
+            _fit_stage(
+                model,
+                self._batches(),
+                plan,
+                stage,
+                place.first_epoch,
+                self._done(),
+                self.voice,
+                [
+                    self.clock,
+                    *([callbacks.ValidationScores(self._scores)] if self.score else []),
+                    callbacks.LearningRateLog(),
+                    callbacks.StopOnNaN(),
+                    *own,
+                    self.checkpoints,
+                    keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0),
+                    keeper,
+                ],
+            )
+
+    # --- Weights are scored and kept as the averages, where those are kept; training goes on with the others ----------
+
+    def _keep_best(self, _: str) -> None:
+        _forget_old_best(self.folder)
+        name = _best_name(self.checkpoints.best_epoch)
+        with self.folder.whole_folder(name) as target, averages.averaged(self.model):
+            save.save(self.model, self.tokenizer, target)
+
+    def _scores(self) -> Mapping[str, float]:
+        assert self.score is not None
+        with averages.averaged(self.model):
+            return self.score()
+
+    # --- Stages -------------------------------------------------------------------------------------------------------
+
+    def _enter(self, number: int, stage: Stage) -> None:
+        """The stage of this number begins."""
+        place, keeper = self.place, self.keeper
+        place.number, place.total_batches = number, stage.total_batches
+        place.first_epoch, place.first_batch = len(keeper.history), keeper.batches_done
+        place.first_step = int(self.model.optimizer.iterations.numpy())
+
+    def _done(self) -> int:
+        """Batches of the present stage that were trained."""
+        return self.keeper.batches_done - self.place.first_batch
+
+    def _batches(self, more: int = 0) -> Any:
+        return self.batches_from(self.place.first_epoch, self._done() + more)
+
+    def _begin_stage(self, number: int, stage: Stage) -> None:
+        model, stages = self.model, self.plan.stages
+        if len(stages) > 1:
+            assert self.trained is not None
+            freeze.train_exactly(model, self.trained[number])
+            parameters = parameter_counts(model)[0]
+            self.voice.say(f"stage {number + 1} of {len(stages)}: {parameters:,} parameters trained")
+        schedule = make_schedule(stage, self.rate_factor)
+        optimizers.begin_stage(model.optimizer, schedule, model.trainable_variables, self.place.first_step)
+        model.train_function = None  # what was traced trains what the stage before did, at its rates
+
+    def _is_over(self, stage: Stage) -> bool:
+        """Whether the stage that the keeper's state is of was over when it was saved; then what ends a stage is done.
+
+        One that was, but has become longer since, goes on.
+        """
+        keeper, done = self.keeper, self._done()
+        was_over = keeper.found is not None and keeper.found.facts["finished"]
+        stopped_early = done < self.place.total_batches
+        if not was_over or (done < stage.total_batches and not stopped_early):
+            return False
+        # What belongs to the next one begins afresh.
+        keeper.put_back_callbacks(1)
+        keeper.goes_on = False
+        # As Keras does at the end of `fit`.
+        averages.take_averages(self.model)
+        return True
+
+    # --- States -------------------------------------------------------------------------------------------------------
+
+    def _facts(self) -> dict[str, Any]:
+        """What a state says beside what the keeper does, for `_take_up`."""
+        # Not by their names, in which Keras counts the models that a process has made.
+        first_steps = _inner(self.model.optimizer).first_steps
+        return {
+            "place": vars(self.place),
+            "first_steps": [first_steps.get(weight.name) for weight in self.weights],
+            "seconds": self.seconds,
+            "rate_factor": self.rate_factor,
+            "best_epoch": self.checkpoints.best_epoch,
+            "about": self.about,
+        }
+
+    def _take_up(self, found: State) -> None:
+        """Puts the state back, and says so."""
+        model, keeper, more = self.model, self.keeper, found.facts["more"]
+        keeper.set_model(model)
+        keeper.put_back()
+        vars(self.place).update(more["place"])
+        first_steps = {
+            weight.name: step
+            for weight, step in zip(self.weights, more["first_steps"], strict=True)
+            if step is not None
+        }
+        _inner(model.optimizer).first_steps.update(first_steps)
+        if not self.rollbacks:
+            self.rate_factor = more["rate_factor"]
+            self._began -= more["seconds"]
+        epochs = f"{len(keeper.history)} whole epoch{'' if len(keeper.history) == 1 else 's'}"
+        said = f"after step {int(model.optimizer.iterations.numpy()):,}, with {epochs} done, from {found.folder}"
+        self.voice.say(f"resumed {said}" if not self.rollbacks else f"rolled back: goes on {said}")
+
+    # --- A loss that is no number -------------------------------------------------------------------------------------
+
+    def state_after(self, error: NotFinite) -> State:
+        """Reports what happened, and gives the state to go on from, at a lower rate.
+
+        Raises:
+            RunError: the recipe says to stop, there is no state, or this has happened too often.
+        """
+        found, _ = states.newest(self.folder / STATES)
+        report = self._report(error, found)
+        self.folder.write_json(NAN_REPORT, report)
+        for line in nonfinite.told(report):
+            self.voice.say(line)
+        self.voice.say(f"more of this is in {self.folder / NAN_REPORT}")
+        if self.training.on_nan == "stop" or found is None or self.rollbacks == MOST_ROLLBACKS:
+            raise RunError(f"{error}. {_what_is_kept(self.folder)}") from None
+        self.rollbacks += 1
+        self.rate_factor *= RATE_AFTER_ROLLBACK
+        self.voice.say(f"{error.what}; the learning rate is {self.rate_factor:g} times the recipe's from here on")
+        return found
+
+    def _report(self, error: NotFinite, found: State | None) -> dict[str, Any]:
+        """Of the batch that spoilt the training: its rows, and, where there is a state to see it from, its insides."""
+        place, per_epoch = self.place, self.plan.batches_per_epoch
+        # Batches of the stage until the loss was seen to be no number.
+        until = (error.epoch - 1 - place.first_epoch) * per_epoch + (error.step or per_epoch)
+        until = min(until, place.total_batches)
+        scale = getattr(self.model.optimizer, "loss_scale", None)
+        inside: dict[str, Any] = {}
+        begin = until - 1
+        if found is not None and self._can_be_seen_from(found):
+            begin = found.facts["batches_done"] - place.first_batch
+            self.voice.say(f"trains {until - begin} batches again from {found.folder} to see what happened")
+            keeper = callbacks.ExactCheckpoint(self.folder / STATES, weights=self.weights, resume=found)
+            keeper.set_model(self.model)
+            keeper.put_back()
+        stream = iter(self.batches_from(place.first_epoch, begin))
+        if found is not None and self._can_be_seen_from(found):
+            inside = nonfinite.replay(self.model, stream, until - begin)
+            batch, at = inside.pop("batch"), begin + inside.pop("batches_before")
+        else:
+            batch, at = next(stream), until - 1
+        report = {
+            "epoch": place.first_epoch + at // per_epoch + 1,
+            "step": at % per_epoch + 1,
+            "rows": nonfinite.rows_of(batch, self.tokenizer) if self.plan.replicas == 1 else [],
+            "loss_scale": None if scale is None else float(scale),
+            **inside,
+        }
+        plain: dict[str, Any] = nonfinite.without_nan(report)
+        return plain
+
+    def _can_be_seen_from(self, found: State) -> bool:
+        """Whether training again from the state leads to where the loss was seen, on one device."""
+        same_stage = found.facts["more"]["place"]["number"] == self.place.number
+        return same_stage and not found.facts["finished"] and self.plan.replicas == 1
+
+
+def _inner(optimizer: Any) -> Any:
+    # LossScaleOptimizer keeps the real one inside.
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _best_name(epoch: int | None) -> str:
+    return f"{STATES}/best-{epoch}"
+
+
+def _forget_old_best(folder: RunDirectory) -> None:
+    """Leaves the best weights that a kept state speaks of, and no others: from any state training can go on."""
+    root = folder / STATES
+    spoken_of = {states.facts_of(one)["more"]["best_epoch"] for one in states.folders(root)}
+    for old in root.glob("best-*"):
+        if old not in {folder / _best_name(epoch) for epoch in spoken_of}:
+            shutil.rmtree(old)
+
+
+def _fit_stage(
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    plan: Plan,
+    stage: Stage,
+    first: int,
+    batches_done: int,
+    voice: Voice,
+    wanted: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Keras's `fit` for the stage's epochs, from `first` on; `batches_done` of its batches were trained before."""
+    progress = callbacks.Progress(
+        voice, stage.total_batches, plan.batches_per_epoch, plan.batch_size, plan.accumulated, first, batches_done
+    )
+    try:
+        with memory_errors(plan):
+            model.fit(
+                dataset,
+                initial_epoch=first,
+                epochs=first + stage.epochs,
+                steps_per_epoch=plan.batches_per_epoch,
+                verbose=0,
+                # Progress goes before the last, which may end the training; the epoch's logs are whole by then.
+                callbacks=[*wanted[:-1], progress, wanted[-1]],
+            )
+    finally:
+        progress.close()
+
+
+def _early_stopping(training: TrainingSection, best: Best | None) -> list[keras.callbacks.Callback]:
+    """Ends a stage, not the training: what a stage cannot better, the next may, which trains more."""
+    patience = training.early_stopping_patience
+    if not best or not patience:
+        return []
+    return [keras.callbacks.EarlyStopping(best.monitor, patience=patience, mode=best.mode)]
+
+
+def _what_is_kept(folder: RunDirectory) -> str:
+    kept = states.folders(folder / STATES)
+    if not kept:
+        return "No state of the training was saved yet"
+    return f"The newest saved state is {kept[-1]}: --resume goes on from it"
