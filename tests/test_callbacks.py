@@ -148,6 +148,27 @@ def test_stop_at_batch_counts_over_epochs(total_batches: int, batches_per_epoch:
     assert callback.batches == done
 
 
+# --- TimeBudget -------------------------------------------------------------------------------------------------------
+
+
+def test_a_time_budget_ends_with_the_batch_that_spends_it() -> None:
+    seconds = iter([10.0, 3599.0, 3600.0])
+    callback = callbacks.TimeBudget(1.0, lambda: next(seconds))
+    callback.set_model(stand_in())
+    callback.on_train_begin()
+    stopped = []
+    for batch in range(3):
+        callback.on_train_batch_end(batch)
+        stopped.append(callback.model.stop_training)
+    assert stopped == [False, False, True]
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, NAN])
+def test_a_time_budget_is_above_nothing(hours: float) -> None:
+    with pytest.raises(ValueError, match="expected more than 0"):
+        callbacks.TimeBudget(hours)
+
+
 # --- ValidationScores -------------------------------------------------------------------------------------------------
 
 

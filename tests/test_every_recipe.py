@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests import families
-from tfft import hardware, plan, problems, recipe, tasks, training
+from tfft import hardware, optimizers, plan, problems, recipe, tasks, training
 from tfft.backend import keras, tf
 from tfft.data import Encoded, LabelMap
 from tfft.models import adversarial, averages, features, freeze, headed, load, lora
@@ -134,7 +134,8 @@ def steps_on(
     optimizer.build(model.trainable_variables)
     for number, (stage, names) in enumerate(zip(planned.stages, trained, strict=True)):
         if len(planned.stages) > 1:
-            training._begin_stage(model, stage, names)
+            freeze.train_exactly(model, names)
+            optimizers.begin_stage(optimizer, training.make_schedule(stage), model.trainable_variables)
         optimizer.iterations.assign_add(stage.warmup_steps)
         before = {one.name: one.numpy() for one in model.weights}
         for _ in range(planned.accumulated):

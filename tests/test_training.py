@@ -387,6 +387,24 @@ def test_a_worse_best_written_after_the_last_state_is_not_taken_for_it(
     assert_equal(kit.train(score=scores_in_turn("f1", 0.4, 0.3), resume=True, **settings), whole)
 
 
+def test_a_time_budget_counts_the_processes_before(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    import types
+
+    now = 0.0
+
+    def clock() -> float:
+        # With every look at it more than a minute passes.
+        nonlocal now
+        now += 100.0
+        return now
+
+    monkeypatch.setattr(course, "time", types.SimpleNamespace(perf_counter=clock))
+    trained, _ = kit.train(num_train_epochs=50.0, max_hours=1.0)
+    assert 1 <= len(trained.history) < 20 and trained.seconds > 3600
+    again, _ = kit.train(num_train_epochs=50.0, max_hours=1.0, resume=True)
+    assert again.history == trained.history
+
+
 def test_a_training_that_was_over_is_not_begun_again(kit: Kit) -> None:
     whole = kit.train(ema_momentum=0.5)
     assert_equal(kit.train(ema_momentum=0.5, resume=True), whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -207,9 +208,13 @@ class _Course:
         )
         if found is not None:
             self._take_up(found)
+        budget = callbacks.TimeBudget(training.max_hours or math.inf, lambda: self.seconds)
         for number, stage in enumerate(plan.stages):
             if number < place.number or (number == place.number and self._is_over(stage)):
                 continue
+            if budget.is_spent:
+                averages.take_averages(model)
+                break
             if number != place.number:
                 self._enter(number, stage)
             if len(plan.stages) > 1 or self.rate_factor != 1.0:
@@ -229,6 +234,7 @@ class _Course:
                     *([callbacks.ValidationScores(self._scores)] if self.score else []),
                     callbacks.LearningRateLog(),
                     callbacks.StopOnNaN(),
+                    budget,
                     *own,
                     self.checkpoints,
                     keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +73,7 @@ def smaller_embedding(folder: Path) -> None:
 
 def in_use(job: Job) -> Sequence[str]:
     job.run.mkdir()
-    (job.run / "run.lock").write_text(str(os.getppid()))
+    (job.run / "run.lock").write_text(f"{os.getppid()}\n{platform.node()}\n{time.time():.0f}")
     return ()
 
 

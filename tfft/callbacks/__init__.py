@@ -19,6 +19,7 @@ from tfft.callbacks.progress import Progress
 from tfft.callbacks.step_clock import StepClock
 from tfft.callbacks.stop_at_batch import StopAtBatch
 from tfft.callbacks.stop_on_nan import StopOnNaN
+from tfft.callbacks.time_budget import TimeBudget
 from tfft.callbacks.validation_scores import ValidationScores
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "StepClock",
     "StopAtBatch",
     "StopOnNaN",
+    "TimeBudget",
     "ValidationScores",
 ]

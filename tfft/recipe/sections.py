@@ -219,6 +219,9 @@ class TrainingSection(Section):
         default=3.0, gt=0, le=1_000_000, description="Passes over the training rows; may be a fraction."
     )
     max_steps: _Count | None = Field(default=None, description="Optimizer steps in all; outranks num_train_epochs.")
+    max_hours: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="End training after so many hours, of all processes that went on with it."
+    )
     learning_rate: float = Field(
         default=5e-5, gt=0, description="The learning rate after warmup, from which it decays."
     )
