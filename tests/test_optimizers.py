@@ -269,6 +269,36 @@ def test_accumulation_under_a_scaled_loss() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("overflows", "windows"),
+    [
+        ([0], [[1], [2, 3], [4, 5], [6, 7]]),
+        ([1], [[0, 2, 3], [4, 5], [6, 7]]),
+        ([3], [[0, 1], [2, 4, 5], [6, 7]]),
+        ([0, 1], [[2, 3], [4, 5], [6, 7]]),
+        ([2, 6], [[0, 1], [3], [4, 5], [7]]),
+    ],
+)
+def test_a_batch_that_overflows_moves_no_other_window(overflows: list[int], windows: list[list[int]]) -> None:
+    """Two epochs of four batches, by twos: the windows that do not have it are what they would have been."""
+
+    def scaled(optimizer: keras.optimizers.Optimizer) -> Any:
+        return keras.mixed_precision.LossScaleOptimizer(optimizer, initial_scale=1.0)
+
+    given = random_gradients(8)
+    means = [[sum(parts) / len(parts) for parts in zip(*(given[at] for at in one), strict=True)] for one in windows]
+    for at in overflows:
+        given[at] = [given[at][0] * np.inf, given[at][1]]
+    settings = {"rate": optimizers.linear_decay(0.1, 4)}
+    found, steps = moved_by(
+        given, as_function=True, wrap=scaled, gradient_accumulation_steps=2, batches_per_epoch=4, **settings
+    )
+    expected, same_steps = moved_by(means, **settings)
+    assert steps == same_steps == len(windows)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
 def test_steps_to_batches_is_what_the_optimizer_does(size: int) -> None:
     given = random_gradients(15)

@@ -97,6 +97,9 @@ def test_a_round_by_hand() -> None:
     assert found.padding_share == pytest.approx(1 / 3)
     assert found.peak_share == pytest.approx((60 * 16 + 12 * (16 + 64 + 16)) / 2 / 1000)
     assert throughput.make_round(trained, 2.0, 1000.0, None).peak_share is None
+    by_two = throughput.make_round(trained, 2.0, 1000.0, sizes, replicas=2)
+    assert by_two.step_seconds == 2 * found.step_seconds and found.peak_share is not None
+    assert by_two.peak_share == found.peak_share / 2
 
 
 def test_every_shape_is_there_before_the_first_round() -> None:

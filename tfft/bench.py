@@ -118,9 +118,11 @@ def measure(recipe: Recipe, rounds: int, steps: int, voice: Voice, started: floa
 
     ready = assembly.assemble(recipe, None, source, tokenizer, voice)
     model, settings, train = ready.loaded.model, recipe.training, ready.prepared.train
-    training.compile_model(
-        model, settings, ready.plan, loss=ready.loss, runtime=recipe.runtime, multipliers=ready.multipliers
-    )
+    spread, replicas = ready.distribution.spread, ready.plan.replicas
+    with ready.distribution.scope():
+        training.compile_model(
+            model, settings, ready.plan, loss=ready.loss, runtime=recipe.runtime, multipliers=ready.multipliers
+        )
     dataset = training.make_batches(train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
     warm_up = WARM_UP
     if recipe.runtime.xla:
@@ -129,17 +131,19 @@ def measure(recipe: Recipe, rounds: int, steps: int, voice: Voice, started: floa
         for _ in shapes:  # only looked at: an epoch may be more than memory holds
             pass
         warm_up = throughput.warm_up_batches(seen, WARM_UP)
-    trained, batches = throughput.watched(dataset.skip(warm_up))
+    # Of a batch there is a part for every replica.
+    trained, parts = throughput.watched(dataset.skip(warm_up * replicas))
 
     clock, timer = StepClock(), throughput.RoundTimer(ready.precision.name)
     with training.memory_errors(ready.plan):
-        model.fit(dataset, steps_per_epoch=warm_up, verbose=0, callbacks=[clock])
-        model.fit(trained, steps_per_epoch=steps, epochs=rounds, verbose=0, callbacks=[timer])
+        model.fit(spread(dataset), steps_per_epoch=warm_up, verbose=0, callbacks=[clock])
+        model.fit(spread(trained), steps_per_epoch=steps, epochs=rounds, verbose=0, callbacks=[timer])
     assert clock.first_step_at is not None
     first_step = clock.first_step_at - started
     sizes = throughput.sizes_of(model)
+    in_round = steps * replicas
     measured = [
-        throughput.make_round(batches[index * steps : (index + 1) * steps], seconds, peak, sizes)
+        throughput.make_round(parts[index * in_round : (index + 1) * in_round], seconds, peak, sizes, replicas)
         for index, (seconds, peak) in enumerate(zip(timer.seconds, timer.peaks, strict=True))
     ]
     _show(voice, measured, steps, first_step, environment.peak_rss_mb())

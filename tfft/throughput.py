@@ -159,18 +159,25 @@ class Round:
     peak_share: float | None
 
 
-def make_round(batches: Sequence[Batch], seconds: float, peak_flops: float, sizes: Sizes | None) -> Round:
-    """The figures of a round that trained `batches` in `seconds`."""
+def make_round(
+    batches: Sequence[Batch], seconds: float, peak_flops: float, sizes: Sizes | None, replicas: int = 1
+) -> Round:
+    """The figures of a round that trained `batches` in `seconds`.
+
+    Args:
+        peak_flops: of one device.
+        replicas: devices that trained as many of the batches at once.
+    """
     tokens = sum(int(batch.lengths.sum()) for batch in batches)
     places = sum(int(np.prod(batch.shape)) for batch in batches)
     flops = None if sizes is None else sum(sizes.training_flops(batch.lengths) for batch in batches)
     return Round(
-        step_seconds=seconds / len(batches),
+        step_seconds=seconds / len(batches) * replicas,
         samples_per_second=sum(batch.samples for batch in batches) / seconds,
         tokens_per_second=tokens / seconds,
         padding_share=1 - tokens / places,
         peak_flops=peak_flops,
-        peak_share=None if flops is None else flops / seconds / peak_flops,
+        peak_share=None if flops is None else flops / seconds / (peak_flops * replicas),
     )
 
 

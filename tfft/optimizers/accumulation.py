@@ -18,7 +18,7 @@ class Accumulates:
 
     The mean is over batches. Where they differ in their rows, `data.batches` weighs the rows so that it is the mean
     over rows. It takes one more float32 copy of the trained weights. Under float16, a batch whose gradients overflow
-    is left out, and its window takes one batch more.
+    is left out: its window is the mean of the others, and where it was the window's last, they wait for the next one.
 
     Example:
         Two half batches are one whole batch: nothing happens at the first, and the step is 0.5 times their mean
@@ -50,7 +50,11 @@ class Accumulates:
         super().build(var_list)  # type: ignore[misc]
         if self.gradient_accumulation_steps == 1 or self._gradient_sums:
             return
-        self._batches = self.add_variable([], tf.int64, name="batches")  # type: ignore[attr-defined]
+        # Batches seen, those among them that are in the sums, and steps done.
+        self._batches, self._summed, self._steps = (
+            self.add_variable([], tf.int64, name=name)  # type: ignore[attr-defined]
+            for name in ("batches", "summed", "steps")
+        )
         self._gradient_sums = [
             self.add_variable_from_reference(variable, "gradient_sum")  # type: ignore[attr-defined]
             for variable in var_list
@@ -64,6 +68,10 @@ class Accumulates:
             return super().apply_gradients(given, *args, **kwargs)  # type: ignore[misc]
         with tf.init_scope():
             self.build([variable for _, variable in given])
+        # Keras's LossScaleOptimizer calls nobody for a batch that overflowed, but counts it as a step.
+        self._batches.assign_add(self.iterations - self._steps)  # type: ignore[attr-defined]
+        self.iterations.assign(self._steps)  # type: ignore[attr-defined]
+        self._summed.assign_add(1)
         sums = [self._sum_of(variable) for _, variable in pairs]
         for (gradient, _), total in zip(pairs, sums, strict=True):
             if isinstance(gradient, tf.IndexedSlices):
@@ -78,11 +86,13 @@ class Accumulates:
             is_end = tf.logical_or(is_end, tf.equal(place + 1, self.batches_per_epoch))
 
         def step() -> tf.Tensor:
-            means = [total / tf.cast(count, total.dtype) for total in sums]
+            means = [total / tf.cast(self._summed, total.dtype) for total in sums]
             variables = [variable for _, variable in pairs]
             super(Accumulates, self).apply_gradients(zip(means, variables, strict=True), *args, **kwargs)  # type: ignore[misc]
             for total in sums:
                 total.assign(tf.zeros_like(total))
+            self._summed.assign(0)
+            self._steps.assign_add(1)
             return tf.constant(True)
 
         tf.cond(is_end, step, lambda: tf.constant(False))
