@@ -244,7 +244,7 @@ def _run(
     from tfft import environment
     from tfft.compiled import Programs
     from tfft.models import checkpoint
-    from tfft.run_directory import RunDirectory
+    from tfft.run_directory import STATES, RunDirectory
 
     environment.check()
     folder = RunDirectory(recipe.output_dir)
@@ -312,6 +312,8 @@ def _run(
             report["train"]["xla_programs_compiled"] = programs.compiled()
             voice.say(programs.told())
         folder.write_json("metrics.json", report)
+        # Last of all: until then the run can be gone on with.
+        shutil.rmtree(folder / STATES)
     _show_end(voice, folder, scores, report)
     return FitResult(
         scores,
@@ -424,9 +426,8 @@ def _save(
     trained: Trained,
     scorers: Mapping[str, Scorer],
 ) -> None:
-    """The model, the history and the predictions; checkpoints go, since the model holds what they were for."""
+    """The model, the history and the predictions."""
     from tfft.models import lora, save
-    from tfft.run_directory import STATES
 
     if lora.has_adapters(model):
         with folder.whole_folder("adapters") as target:
@@ -441,7 +442,6 @@ def _save(
         assert logits is not None
         columns, rows = problem.table(logits, prepared.validation)
         folder.write_csv("predictions.csv", columns, rows)
-    shutil.rmtree(folder / STATES)
 
 
 def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]:
