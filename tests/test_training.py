@@ -376,6 +376,7 @@ def test_what_is_known_of_the_best_epoch_and_of_patience_outlives_a_kill(
     assert_equal(kit.train(score=scores_in_turn("f1", *values[2:]), resume=True, **settings), whole)
 
 
+@pytest.mark.slow
 def test_a_worse_best_written_after_the_last_state_is_not_taken_for_it(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +411,7 @@ def test_a_training_that_was_over_is_not_begun_again(kit: Kit) -> None:
     assert_equal(kit.train(ema_momentum=0.5, resume=True), whole)
 
 
+@pytest.mark.slow
 def test_the_state_before_a_damaged_one_is_used(kit: Kit) -> None:
     whole = kit.train(num_train_epochs=3.0)
     *_, last = states.folders(kit.folder / STATES)

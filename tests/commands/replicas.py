@@ -2,7 +2,8 @@
 
     python -m tests.commands.replicas FOLDER CHECKPOINT
 
-Writes `one.npz` and `two.npz` for every case: the weights after training, and the losses of the epochs.
+Writes `CASE-one.npz` and `CASE-two.npz` for every case: the weights after training, the losses of the epochs, and the
+scores. The case `broken_off` writes `whole.npz` and `parts.npz`: two devices without a break, and with one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import tfft
+from tfft import states
 
 TEXTS = [f"the movie {index} was {('good', 'bad')[index % 2]}" + " so" * (index % 9) for index in range(27)]
 LABELS = [index % 2 for index in range(27)]
@@ -55,7 +57,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def train(case: str, folder: Path, checkpoint: str, strategy: str, rows_per_device: int) -> dict[str, np.ndarray]:
+class Killed(BaseException):
+    """What ends a process; nothing catches it."""
+
+
+def train(
+    case: str, folder: Path, checkpoint: str, strategy: str, rows_per_device: int, resume: bool = False
+) -> dict[str, np.ndarray]:
     """The weights by their paths, and the losses."""
     rows, settings = CASES[case]
     sections: dict[str, Any] = {
@@ -77,7 +85,8 @@ def train(case: str, folder: Path, checkpoint: str, strategy: str, rows_per_devi
         task=plain.pop("task", "text-classification"),
         model={"name_or_path": checkpoint},
         output_dir=str(folder),
-        overwrite=True,
+        overwrite=not resume,
+        resume=resume,
         verbose=False,
         **sections,
         **plain,
@@ -88,12 +97,36 @@ def train(case: str, folder: Path, checkpoint: str, strategy: str, rows_per_devi
     return found
 
 
+def train_in_two_parts(case: str, folder: Path, checkpoint: str) -> dict[str, np.ndarray]:
+    """As `train` by two devices, killed when it is about to write its second state."""
+    write, written = states.write, []
+
+    def write_or_die(*args: Any) -> Path:
+        written.append(1)
+        if len(written) == 2:
+            raise Killed
+        return write(*args)
+
+    states.write = write_or_die
+    try:
+        train(case, folder, checkpoint, "mirrored", 4)
+        raise AssertionError("it was not killed")
+    except Killed:
+        return train(case, folder, checkpoint, "mirrored", 4, resume=True)
+    finally:
+        states.write = write
+
+
 def main(folder: Path, checkpoint: str, cases: list[str]) -> None:
     from tfft.backend import tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     for case in cases:
+        if case == "broken_off":
+            np.savez(folder / "whole.npz", *train("one_left", folder / "run", checkpoint, "mirrored", 4).values())
+            np.savez(folder / "parts.npz", *train_in_two_parts("one_left", folder / "run", checkpoint).values())
+            continue
         np.savez(folder / f"{case}-one.npz", *train(case, folder / "run", checkpoint, "cpu", 8).values())
         np.savez(folder / f"{case}-two.npz", *train(case, folder / "run", checkpoint, "mirrored", 4).values())
 

@@ -31,21 +31,25 @@ def checkpoint_without_dropout(tiny: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "cases", [QUICK, pytest.param(tuple(one for one in CASES if one not in QUICK), marks=pytest.mark.slow)]
-)
-def test_two_devices_train_as_one_with_twice_the_batch(
-    tmp_path: Path, tiny_checkpoint: Path, cases: tuple[str, ...]
-) -> None:
-    checkpoint = checkpoint_without_dropout(tiny_checkpoint, tmp_path / "checkpoint")
+def run(folder: Path, checkpoint: Path, *cases: str) -> None:
+    """The cases, by a process of their own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.commands.replicas", str(tmp_path), str(checkpoint), *cases],
+        [sys.executable, "-m", "tests.commands.replicas", str(folder), str(checkpoint), *cases],
         capture_output=True,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "cases", [QUICK, pytest.param(tuple(one for one in CASES if one not in QUICK), marks=pytest.mark.slow)]
+)
+def test_two_devices_train_as_one_with_twice_the_batch(
+    tmp_path: Path, tiny_checkpoint: Path, cases: tuple[str, ...]
+) -> None:
+    run(tmp_path, checkpoint_without_dropout(tiny_checkpoint, tmp_path / "checkpoint"), *cases)
     for case in cases:
         one, two = (np.load(tmp_path / f"{case}-{which}.npz") for which in ("one", "two"))
         assert len(one.files) > 10
@@ -55,6 +59,15 @@ def test_two_devices_train_as_one_with_twice_the_batch(
                 np.testing.assert_allclose(two[name], one[name], rtol=0.05)
                 continue
             np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-5, err_msg=f"{case} {name}")
+
+
+@pytest.mark.slow
+def test_two_devices_go_on_where_they_were_killed(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    run(tmp_path, tiny_checkpoint, "broken_off")  # with dropout, whose masks are each device's own
+    whole, parts = (np.load(tmp_path / f"{which}.npz") for which in ("whole", "parts"))
+    assert len(whole.files) > 10
+    for name in whole.files:
+        np.testing.assert_array_equal(parts[name], whole[name], err_msg=name)
 
 
 def test_mirrored_wants_several_devices(job: Job) -> None:

@@ -74,7 +74,7 @@ def wait_for_training(process: subprocess.Popen[str]) -> bool:
     ids=["SIGTERM", "Ctrl-C"],
 )
 def test_a_signal_saves_where_training_stands_and_resume_goes_on(job: Job, number: int, status: int) -> None:
-    settings = ("training.num_train_epochs=60", "training.eval_strategy=no")
+    settings = ("training.num_train_epochs=40", "training.eval_strategy=no")
     process = job.start(*settings)
     assert wait_for_training(process)
     process.send_signal(number)
@@ -82,7 +82,7 @@ def test_a_signal_saves_where_training_stands_and_resume_goes_on(job: Job, numbe
     assert process.returncode == status, err
     assert "stopping as soon as the state of the training is saved" in out
     *_, kept = states.folders(job.run / "checkpoint")
-    assert f"interrupted after step {int(kept.name.removeprefix('step-')):,} of 360" in err
+    assert f"interrupted after step {int(kept.name.removeprefix('step-')):,} of 240" in err
     assert f"{kept}: --resume goes on from it" in err
     assert "Traceback" not in err
     assert not (job.run / "metrics.json").exists()
