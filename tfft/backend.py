@@ -7,6 +7,7 @@ tfft. A `tf.keras` that is already Keras 3 would mix the two and fail far from t
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from tfft.console import quiet_stderr
 from tfft.errors import UserError
@@ -25,7 +26,7 @@ if not _same_keras:
         "need Keras 2; import tfft before tensorflow, or set TF_USE_LEGACY_KERAS=1 before Python starts"
     )
 
-__all__ = ["compiled_by_xla", "keras", "tf"]
+__all__ = ["compiled_by_xla", "inner_optimizer", "keras", "tf"]
 
 
 def compiled_by_xla() -> bool:
@@ -34,3 +35,8 @@ def compiled_by_xla() -> bool:
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
     return not tf.executing_eagerly() and bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def inner_optimizer(optimizer: Any) -> Any:
+    """The optimizer itself where Keras has wrapped it for float16, whose LossScaleOptimizer keeps it inside."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfft import callbacks, interrupts, nonfinite, optimizers, states
-from tfft.backend import keras, tf
+from tfft.backend import inner_optimizer, keras, tf
 from tfft.callbacks.stop_on_nan import NotFinite
 from tfft.console import Voice
 from tfft.errors import RunError
@@ -223,7 +223,7 @@ class _Course:
             keeper.callbacks = [self.checkpoints, *own]
             _fit_stage(
                 model,
-                self._batches(),
+                self.batches_from(place.first_epoch, self._done()),
                 plan,
                 stage,
                 place.first_epoch,
@@ -268,9 +268,6 @@ class _Course:
         """Batches of the present stage that were trained."""
         return self.keeper.batches_done - self.place.first_batch
 
-    def _batches(self, more: int = 0) -> Any:
-        return self.batches_from(self.place.first_epoch, self._done() + more)
-
     def _begin_stage(self, number: int, stage: Stage) -> None:
         model, stages = self.model, self.plan.stages
         if len(stages) > 1:
@@ -304,7 +301,7 @@ class _Course:
     def _facts(self) -> dict[str, Any]:
         """What a state says beside what the keeper does, for `_take_up`."""
         # Not by their names, in which Keras counts the models that a process has made.
-        first_steps = _inner(self.model.optimizer).first_steps
+        first_steps = inner_optimizer(self.model.optimizer).first_steps
         return {
             "place": vars(self.place),
             "first_steps": [first_steps.get(weight.name) for weight in self.weights],
@@ -325,7 +322,7 @@ class _Course:
             for weight, step in zip(self.weights, more["first_steps"], strict=True)
             if step is not None
         }
-        _inner(model.optimizer).first_steps.update(first_steps)
+        inner_optimizer(model.optimizer).first_steps.update(first_steps)
         if not self.rollbacks:
             self.rate_factor = more["rate_factor"]
             self._began -= more["seconds"]
@@ -361,20 +358,18 @@ class _Course:
         until = (error.epoch - 1 - place.first_epoch) * per_epoch + (error.step or per_epoch)
         until = min(until, place.total_batches)
         scale = getattr(self.model.optimizer, "loss_scale", None)
-        inside: dict[str, Any] = {}
-        begin = until - 1
         if found is not None and self._can_be_seen_from(found):
             begin = found.facts["batches_done"] - place.first_batch
             self.voice.say(f"trains {until - begin} batches again from {found.folder} to see what happened")
             keeper = callbacks.ExactCheckpoint(self.folder / STATES, weights=self.weights, resume=found)
             keeper.set_model(self.model)
             keeper.put_back()
-        stream = iter(self.batches_from(place.first_epoch, begin))
-        if found is not None and self._can_be_seen_from(found):
+            stream = iter(self.batches_from(place.first_epoch, begin))
             inside = nonfinite.replay(self.model, stream, until - begin)
             batch, at = inside.pop("batch"), begin + inside.pop("batches_before")
         else:
-            batch, at = next(stream), until - 1
+            inside, at = {}, until - 1
+            batch = next(iter(self.batches_from(place.first_epoch, at)))
         report = {
             "epoch": place.first_epoch + at // per_epoch + 1,
             "step": at % per_epoch + 1,
@@ -389,11 +384,6 @@ class _Course:
         """Whether training again from the state leads to where the loss was seen, on one device."""
         same_stage = found.facts["more"]["place"]["number"] == self.place.number
         return same_stage and not found.facts["finished"] and self.plan.replicas == 1
-
-
-def _inner(optimizer: Any) -> Any:
-    # LossScaleOptimizer keeps the real one inside.
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _best_name(epoch: int | None) -> str:

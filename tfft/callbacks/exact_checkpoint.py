@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfft import states
-from tfft.backend import keras, tf
+from tfft.backend import inner_optimizer, keras, tf
 from tfft.callbacks.executions import Executions
 from tfft.errors import RunError
 from tfft.models.dropout import draw_from_state
@@ -17,6 +17,8 @@ from tfft.states import State
 
 # How the tensors are named that are not variables of model and optimizer.
 _METRICS, _BEST = "metrics/", "best_weights/"
+# Keras's own count of batches.
+_STEPS = "steps"
 # What Keras's own callbacks know beside their arguments.
 _KERAS_STATE: dict[type, tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
@@ -107,6 +109,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         # Parts of `found` that are put back when Keras comes to where they belong.
         self._of_metrics: list[np.ndarray] = []
         self.goes_on = self.found is not None
+        self._is_back = False
 
     # --- What is saved ------------------------------------------------------------------------------------------------
 
@@ -137,8 +140,8 @@ class ExactCheckpoint(keras.callbacks.Callback):
         named = {
             "model": self.model.weights if self.weights is None else self.weights,
             "optimizer": _variables_of(optimizer),
-            "dropout": [draw_from_state(self.model).variable],
-            "steps": [self.model._train_counter],
+            "dropout": [self._masks.variable],
+            _STEPS: [self.model._train_counter],
         }
         return {
             # Not by their names, in which Keras counts the models that a process has made.
@@ -154,18 +157,25 @@ class ExactCheckpoint(keras.callbacks.Callback):
 
     # --- How it comes back --------------------------------------------------------------------------------------------
 
+    def set_model(self, model: keras.Model) -> None:
+        """As Keras's; the model's masks are drawn from a state that can be saved from here on."""
+        super().set_model(model)
+        self._masks = draw_from_state(model)
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the state back that was found, the first time."""
-        draw_from_state(self.model)
-        self._steps_saved = int(self.model.optimizer.iterations.numpy())
         if self.goes_on:
-            self.put_back()
-            self._steps_saved = int(self.model.optimizer.iterations.numpy())
+            assert self.found is not None
+            if not self._is_back:
+                self.put_back()
+            # Keras has just set it to nothing.
+            self.model._train_counter.assign(self.found.tensor(f"{_STEPS}/0000"))
             # Where Keras asks at which epoch and batch to begin.
             self.model._training_state = _Beginning(self._epoch, self._batch)
         elif self.save_first and not self.batches_done:
             self.model.optimizer.build(self.model.trainable_variables)
             self.save()
+        self._steps_saved = int(self.model.optimizer.iterations.numpy())
 
     def put_back(self) -> None:
         """Gives the model and its optimizer the state that was found, as `fit` does by itself when it begins."""
@@ -173,8 +183,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         assert found is not None
         if not self.model.built:
             raise RunError("the model has no weights before its first batch; call model.build(input_shape) before fit")
-        draw_from_state(self.model)
-        inner = _inner(self.model.optimizer)
+        inner = inner_optimizer(self.model.optimizer)
         # The legacy optimizers have another name for it.
         make_slots = inner._create_all_weights if hasattr(inner, "_create_all_weights") else inner.build
         make_slots(self.model.trainable_variables)
@@ -185,6 +194,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         for name, variable in variables.items():
             variable.assign(found.tensor(name))
         self._of_metrics = _in_order(found, _METRICS)
+        self._is_back = True
 
     def put_back_callbacks(self, count: int | None = None) -> None:
         """Gives the other callbacks, or the first `count` of them, what they knew in the state that was found."""
@@ -254,11 +264,6 @@ class _Beginning:
 
     def maybe_load_initial_counters_from_ckpt(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         return self.epoch, self.batch
-
-
-def _inner(optimizer: Any) -> Any:
-    # LossScaleOptimizer keeps the real one inside.
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _variables_of(optimizer: Any) -> list[tf.Variable]:

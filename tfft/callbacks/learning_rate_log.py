@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfft.backend import keras, tf
+from tfft.backend import inner_optimizer, keras, tf
 
 
 def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """The learning rate of the next step, whether it is a number or follows a schedule."""
-    # LossScaleOptimizer keeps the real one inside.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = inner_optimizer(optimizer)
     # Keras shows a variable that the optimizer updates at the start of a step, so it lags by one step behind this.
     # The legacy optimizers, such as that of transformers.create_optimizer, show the schedule itself.
     schedule = getattr(optimizer, "_learning_rate", optimizer.learning_rate)

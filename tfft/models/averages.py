@@ -29,7 +29,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tfft.backend import keras, tf
+from tfft.backend import inner_optimizer, keras, tf
 
 
 @contextlib.contextmanager
@@ -64,9 +64,7 @@ def _put_averages(pairs: list[tuple[tf.Variable, tf.Variable]]) -> None:
 
 def _pairs(model: keras.Model) -> list[tuple[tf.Variable, tf.Variable]]:
     """Each trained weight that has an average, and the average."""
-    optimizer = getattr(model, "optimizer", None)
-    # LossScaleOptimizer keeps the real one inside.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = inner_optimizer(getattr(model, "optimizer", None))
     # Before it is built it has none; the legacy optimizers never have any.
     averages = getattr(optimizer, "_model_variables_moving_average", None)
     if optimizer is None or averages is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfft.backend import keras, tf
+from tfft.backend import inner_optimizer, keras, tf
 from tfft.optimizers.accumulation import Accumulates
 from tfft.optimizers.fused import UpdatesInOnePass
 from tfft.optimizers.late import CountsFromFirstStep
@@ -40,7 +40,7 @@ def begin_stage(
     Args:
         first_step: the step that the schedule's step 0 was, where training goes on inside a stage.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner = inner_optimizer(optimizer)
     done = int(inner.iterations.numpy()) if first_step is None else first_step
     inner.learning_rate = schedule.starting_at(done)
     for variable in variables:
