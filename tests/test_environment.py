@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,18 @@ def test_what_a_run_writes_down() -> None:
     # More than an interpreter needs, less than any machine has: bytes, KiB and MB are told apart.
     assert 10 < environment.peak_rss_mb() < 1_000_000
     assert all(re.fullmatch(r"\S+", flag) for flag in environment.processor_flags())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands a starting program's peak on")
+def test_a_small_program_started_by_a_large_one_has_its_own_peak() -> None:
+    code = (
+        "import subprocess, sys\n"
+        "held = bytearray(600_000_000)\n"
+        "small = 'from tfft import environment; print(environment.peak_rss_mb())'\n"
+        "print(subprocess.run([sys.executable, '-c', small], capture_output=True, text=True, check=True).stdout)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 300
 
 
 def git(folder: Path, *arguments: str) -> str:

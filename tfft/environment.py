@@ -114,6 +114,17 @@ def processor_flags() -> frozenset[str]:
 
 
 def peak_rss_mb() -> float:
-    """The largest resident set that this process has had, in MB of 2**20 bytes."""
+    """The largest resident set that this process has had, in MB of 2**20 bytes.
+
+    Linux hands `ru_maxrss` on to the programs that a process starts, so a small job started from a large notebook would
+    show the notebook's memory; the high-water mark under /proc is the program's own.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, Linux KiB
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, others KiB
