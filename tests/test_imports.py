@@ -27,6 +27,7 @@ RANKS = (
     ),
     ("console", "environment", "hub", "backend"),
     (
+        "workers",
         "hardware",
         "data",
         "models",
@@ -48,7 +49,13 @@ ORDER = {room: (rank, place) for rank, rooms in enumerate(RANKS) for place, room
 COMMAND = (len(RANKS), 0)
 
 # Commands that are made of another command, and which.
-COMMAND_IMPORTS = {("__main__", "*"), ("quickstart", "fit"), ("quickstart", "predict"), ("doctor", "fit")}
+COMMAND_IMPORTS = {
+    ("__main__", "*"),
+    ("quickstart", "fit"),
+    ("quickstart", "predict"),
+    ("doctor", "fit"),
+    ("launch", "fit"),
+}
 BACKEND_ONLY = {"tensorflow", "tf_keras", "keras"}
 
 # (importing module, its source) for every module but the package's own door, which names everything lazily.

@@ -13,6 +13,7 @@ from tfft.errors import UserError, nearest
 # Command -> the module that holds its main function, and what it does.
 COMMANDS = {
     "fit": ("tfft.fit", "fine-tune a model as a recipe says"),
+    "launch": ("tfft.launch", "fine-tune by several processes of this machine, to try what several machines do"),
     "bench": ("tfft.bench", "measure how fast a recipe trains here, and what would be faster"),
     "recipes": ("tfft.recipes", "list, show, copy and validate recipes"),
     "doctor": ("tfft.doctor", "look whether this machine is fit for training"),

@@ -21,6 +21,7 @@ from tfft.plan import Plan
 from tfft.problems import Problem
 from tfft.recipe import DataSection, ModelSection, Recipe
 from tfft.training import Best
+from tfft.workers import Cluster
 
 
 @dataclass(frozen=True)
@@ -59,28 +60,39 @@ class Assembly:
     plan: Plan
 
 
-def assemble(recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer: Any, voice: Voice) -> Assembly:
+def assemble(
+    recipe: Recipe,
+    given: Given | None,
+    source: Checkpoint,
+    tokenizer: Any,
+    voice: Voice,
+    cluster: Cluster | None = None,
+) -> Assembly:
     """Reads and encodes the rows, loads the model, plans the steps; says what was found.
 
     Args:
         given: rows from Python, in place of the recipe's.
         source: the recipe's checkpoint.
         tokenizer: the checkpoint's.
+        cluster: the workers that share the training, all of which have to call this.
 
     Raises:
         UserError: the data, the model or the recipe's settings for them do not go together.
     """
+    # Workers find each other before anything that may take longer on one than on another, and TensorFlow lets them only
+    # before it has computed anything.
+    device = hardware.find_device(recipe.runtime.strategy)
+    timeout = recipe.runtime.workers_timeout_seconds
+    distribution = hardware.choose_distribution(recipe.runtime.strategy, _hindrance(recipe), cluster, timeout)
     max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
     prepared = _prepare(recipe, given, tokenizer, max_length, voice)
     problem = problems.make(prepared.label_map)
     names = recipe.training.metrics or tasks.DEFAULT_METRICS[prepared.label_map.problem_type]
     best = _best(recipe, problem, names)
-    device = hardware.find_device(recipe.runtime.strategy)
     precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     auto_class = tasks.TASKS[recipe.task].auto_class
-    distribution = hardware.choose_distribution(recipe.runtime.strategy, _hindrance(recipe))
-    with hardware.computing_in(precision), distribution.scope():
+    with hardware.computing_in(precision), distribution.watched(), distribution.scope():
         loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
         accelerated = _accelerated(recipe, loaded.model, source) if recipe.runtime.accelerate else None
         trained_names = training.choose_weights(recipe.training, loaded)

@@ -26,7 +26,7 @@ if not _same_keras:
         "need Keras 2; import tfft before tensorflow, or set TF_USE_LEGACY_KERAS=1 before Python starts"
     )
 
-__all__ = ["compiled_by_xla", "inner_optimizer", "keras", "tf"]
+__all__ = ["compiled_by_xla", "inner_optimizer", "keras", "slurm_step", "tf"]
 
 
 def compiled_by_xla() -> bool:
@@ -40,3 +40,10 @@ def compiled_by_xla() -> bool:
 def inner_optimizer(optimizer: Any) -> Any:
     """The optimizer itself where Keras has wrapped it for float16, whose LossScaleOptimizer keeps it inside."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def slurm_step(nodes: str, tasks_per_node: str) -> tuple[list[str], list[int]]:
+    """The hosts of Slurm's `SLURM_STEP_NODELIST` and the tasks on each, as TensorFlow's own resolver reads them."""
+    from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as resolver
+
+    return resolver.expand_hostlist(nodes), resolver.expand_tasks_per_node(tasks_per_node)

@@ -13,7 +13,8 @@ from tfft import callbacks, interrupts, nonfinite, optimizers, states
 from tfft.backend import inner_optimizer, keras, tf
 from tfft.callbacks.stop_on_nan import NotFinite
 from tfft.console import Voice
-from tfft.errors import RunError
+from tfft.errors import RunError, Terminated
+from tfft.hardware import Distribution
 from tfft.models import averages, freeze, save
 from tfft.models.load import parameter_counts
 from tfft.plan import Plan, Stage
@@ -67,6 +68,7 @@ def train(
     trained: Sequence[Container[str]] | None = None,
     found: State | None = None,
     about: Mapping[str, Any] | None = None,
+    distribution: Distribution | None = None,
 ) -> Trained:
     """Trains `model` and leaves in it the weights to be kept.
 
@@ -79,16 +81,30 @@ def train(
         multipliers: see `rate_multipliers`.
         trained: the names of the weights that each stage trains, see `choose_weights`; None where there is one stage.
         found: the state to go on from.
-        about: what `changes` compares, to be saved with every state.
+        about: what `differences` compares, to be saved with every state.
+        distribution: over which devices a step is spread; None is one. Of several processes, all have to call this.
 
     Raises:
-        RunError: the loss is no number any more; the last state before that stays in the folder.
+        RunError: the loss is no number any more; the last state before that stays in the folder. Or a worker is gone.
         KeyboardInterrupt: with a message, after the state of that moment was saved.
     """
     compile_model(model, training, plan, loss=loss, runtime=runtime, multipliers=multipliers)
     parameters = parameter_counts(model)[0]
-    course = _Course(model, tokenizer, batches_from, training, plan, folder, voice, score, best, trained, about or {})
-    with interrupts.waiting(voice.say) as asked:
+    spread = distribution or Distribution()
+    course = _Course(
+        model, tokenizer, batches_from, training, plan, folder, voice, score, best, trained, about or {}, spread
+    )
+    agreed: list[BaseException] = []
+    with interrupts.waiting(voice.say) as heard:
+
+        def asked() -> BaseException | None:
+            # Whichever process was asked, all of them end after the same batch.
+            here = heard()
+            if not spread.any(here is not None):
+                return None
+            agreed.append(here or Terminated())
+            return agreed[-1]
+
         while True:
             try:
                 course.run(found, asked)
@@ -98,24 +114,38 @@ def train(
             except RunError as error:
                 raise RunError(f"{error}. {_what_is_kept(folder)}") from None
             except KeyboardInterrupt as interrupt:
+                if interrupt in agreed:
+                    spread.wait()  # until the chief has written: where one process ends, others may be killed
                 at = f"step {int(model.optimizer.iterations.numpy()):,} of {plan.total_steps:,}"
                 raise type(interrupt)(f"interrupted after {at}. {_what_is_kept(folder)}") from None
     keeper, best_epoch = course.keeper, course.checkpoints.best_epoch
     kept_epoch = len(keeper.history)
     if training.load_best_model_at_end and best_epoch is not None and best_epoch != kept_epoch:
+        spread.wait()  # until it is written
         save.restore(model, folder / _best_name(best_epoch))
         kept_epoch = best_epoch
     steps = int(model.optimizer.iterations.numpy())
     return Trained(keeper.history, course.seconds, course.clock, steps, keeper.batches_done, kept_epoch, parameters)
 
 
-def changes(found: State, about: Mapping[str, Any]) -> list[str]:
-    """What differs between the training that a state is of and one that is described by `about`: a line each.
+def newest_state(folder: RunDirectory, distribution: Distribution) -> tuple[State | None, list[str]]:
+    """As `states.newest` for the run's folder; of several processes, all have to ask, and get the chief's."""
+    found, damaged = states.newest(folder / STATES) if distribution.is_chief else (None, [])
+    if distribution.cluster is None:
+        return found, damaged
+    name = distribution.from_chief(found and found.folder.name)
+    if name is None or distribution.is_chief:
+        return found, damaged
+    return states.read(folder / STATES / name), []
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two trainings: a line each.
 
     Args:
-        about: tables of tables of plain values, as `train` was given them.
+        before, now: tables of tables of plain values, as `train` is given them for `about`.
     """
-    before, now = _flat(found.facts["more"]["about"]), _flat(about)
+    before, now = _flat(before), _flat(now)
     return [
         f"{name}: {repr(before[name]) if name in before else 'nothing'} before, "
         f"{repr(now[name]) if name in now else 'nothing'} now"
@@ -178,6 +208,7 @@ class _Course:
     best: Best | None
     trained: Sequence[Container[str]] | None
     about: Mapping[str, Any]
+    distribution: Distribution
     place: _Place = field(default_factory=_Place)
     rate_factor: float = 1.0
     rollbacks: int = 0
@@ -190,6 +221,10 @@ class _Course:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._began
+
+    def _agreed_seconds(self) -> float:
+        """By the chief's clock, where they count."""
+        return 0.0 if self.training.max_hours is None else float(self.distribution.from_chief(self.seconds))
 
     def run(self, found: State | None, asked_to_stop: Callable[[], BaseException | None]) -> None:
         """Trains all stages from a state on, or from the first step."""
@@ -205,10 +240,11 @@ class _Course:
             more=self._facts,
             asked_to_stop=asked_to_stop,
             save_first=training.on_nan == "rollback",
+            writes=self.distribution.is_chief,
         )
         if found is not None:
             self._take_up(found)
-        budget = callbacks.TimeBudget(training.max_hours or math.inf, lambda: self.seconds)
+        budget = callbacks.TimeBudget(training.max_hours or math.inf, self._agreed_seconds)
         for number, stage in enumerate(plan.stages):
             if number < place.number or (number == place.number and self._is_over(stage)):
                 continue
@@ -237,14 +273,23 @@ class _Course:
                     budget,
                     *own,
                     self.checkpoints,
-                    keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0),
+                    *self._logs(),
                     keeper,
                 ],
+                self.distribution,
             )
+
+    def _logs(self) -> list[keras.callbacks.Callback]:
+        """What the chief alone writes."""
+        if not self.distribution.is_chief:
+            return []
+        return [keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0)]
 
     # --- Weights are scored and kept as the averages, where those are kept; training goes on with the others ----------
 
     def _keep_best(self, _: str) -> None:
+        if not self.distribution.is_chief:
+            return
         _forget_old_best(self.folder)
         name = _best_name(self.checkpoints.best_epoch)
         with self.folder.whole_folder(name) as target, averages.averaged(self.model):
@@ -338,7 +383,7 @@ class _Course:
         Raises:
             RunError: the recipe says to stop, there is no state, or this has happened too often.
         """
-        found, _ = states.newest(self.folder / STATES)
+        found, _ = newest_state(self.folder, self.distribution)
         report = self._report(error, found)
         self.folder.write_json(NAN_REPORT, report)
         for line in nonfinite.told(report):
@@ -408,13 +453,21 @@ def _fit_stage(
     batches_done: int,
     voice: Voice,
     wanted: Sequence[keras.callbacks.Callback],
+    distribution: Distribution,
 ) -> None:
     """Keras's `fit` for the stage's epochs, from `first` on; `batches_done` of its batches were trained before."""
     progress = callbacks.Progress(
-        voice, stage.total_batches, plan.batches_per_epoch, plan.batch_size, plan.accumulated, first, batches_done
+        voice,
+        stage.total_batches,
+        plan.batches_per_epoch,
+        plan.batch_size,
+        plan.accumulated,
+        first,
+        batches_done,
+        plan.replicas,
     )
     try:
-        with memory_errors(plan):
+        with memory_errors(plan), distribution.watched():
             model.fit(
                 dataset,
                 initial_epoch=first,

@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from tfft.course import Trained
     from tfft.data import Encoded, Given, Prepared, Split
     from tfft.data.windows import LongText
+    from tfft.hardware import Distribution
     from tfft.problems import Problem
     from tfft.recipe import Recipe
     from tfft.run_directory import RunDirectory
@@ -184,7 +184,7 @@ def _chosen(recipe: Recipe | str | os.PathLike[str] | None, settings: Mapping[st
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Raises a UserError for what the user can mend."""
-    arguments = _parser().parse_intermixed_args(argv)
+    arguments = parser().parse_intermixed_args(argv)
     from tfft import console
     from tfft import recipe as recipes
 
@@ -203,28 +203,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    made = argparse.ArgumentParser(
         prog="python -m tfft.fit",
         description="Fine-tune a Hugging Face model in TensorFlow, as a recipe says.",
         epilog="Example: python -m tfft.fit --recipe mrpc training.learning_rate=3e-5 data.max_train_samples=1000. "
         "The recipes: python -m tfft.recipes list.",
         allow_abbrev=False,
     )
-    parser.add_argument(
+    made.add_argument(
         "--recipe", required=True, metavar="RECIPE", help="a shipped recipe's name, a YAML file, or - (standard input)"
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the recipe; ~KEY removes one")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done, train and write nothing")
-    parser.add_argument("--overwrite", action="store_true", help="replace a run that is already in output_dir")
-    parser.add_argument(
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the recipe; ~KEY removes one")
+    made.add_argument("--dry-run", action="store_true", help="show what would be done, train and write nothing")
+    made.add_argument("--overwrite", action="store_true", help="replace a run that is already in output_dir")
+    made.add_argument(
         "--resume", action="store_true", help="go on with the run in output_dir from its last state; begin if none is"
     )
-    parser.add_argument(
+    made.add_argument(
         "--resume-with-changes", action="store_true", help="the same, although recipe or rows have changed since"
     )
-    parser.add_argument("--verbose", action="store_true", help="show all that the libraries print")
-    return parser
+    made.add_argument("--verbose", action="store_true", help="show all that the libraries print")
+    return made
 
 
 # --- The story --------------------------------------------------------------------------------------------------------
@@ -241,13 +242,17 @@ def _run(
     is_dry: bool = False,
 ) -> FitResult | None:
     """The whole training. Nothing is written before everything that can be wrong has been looked at."""
-    from tfft import environment
+    from tfft import environment, workers
     from tfft.compiled import Programs
+    from tfft.console import Voice
     from tfft.models import checkpoint
-    from tfft.run_directory import STATES, RunDirectory
+    from tfft.run_directory import STATES, FollowedDirectory, RunDirectory
 
     environment.check()
+    cluster = workers.find(recipe.runtime.strategy, recipe.runtime.workers)
     folder = RunDirectory(recipe.output_dir)
+    if cluster is not None and not cluster.is_chief:
+        folder, voice = FollowedDirectory(recipe.output_dir), Voice(silent=True)
     if not is_dry:
         if resume != "no" and folder.is_finished and not overwrite:
             voice.say(f"{folder.path} holds a finished run; nothing is left to do")
@@ -260,12 +265,12 @@ def _run(
     from tfft import assembly, course, plan, training
     from tfft.models import features
 
-    ready = assembly.assemble(recipe, given, source, tokenizer, voice)
+    ready = assembly.assemble(recipe, given, source, tokenizer, voice, None if is_dry else cluster)
     if is_dry:
         plan.show(voice, ready.plan, ready.prepared, ready.loaded, recipe.data, ready.precision)
         return None
 
-    model, prepared, problem = ready.loaded.model, ready.prepared, ready.problem
+    model, prepared, problem, distribution = ready.loaded.model, ready.prepared, ready.problem, ready.distribution
     reads_features = recipe.training.strategy == "feature_extraction"
     features_began = time.perf_counter()
     if reads_features:
@@ -275,16 +280,23 @@ def _run(
 
     def batches_from(first_epoch: int, first_batch: int) -> Any:
         given = (prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
-        return ready.distribution.spread(training.make_batches(*given, first_epoch, first_batch))
+        batches = training.make_batches(*given, first_epoch, first_batch, distribution.own_replicas)
+        return distribution.spread(batches)
 
-    about = _about(recipe, prepared)
+    def score() -> Any:
+        return distribution.by_chief(scorers["eval"])
+
+    validated = "eval" in scorers and recipe.training.eval_strategy == "epoch"
+    about = _about(recipe, prepared, distribution.replicas)
     resumes = resume != "no" and not overwrite
     with (
-        folder.open(resumes),
-        ready.distribution.scope(),
+        distribution.watched(),
+        _opened(folder, resumes, distribution),
+        distribution.scope(),
         features.head_only(model) if reads_features else contextlib.nullcontext(),
     ):
-        found = _state_to_go_on_from(folder, about, resume, voice) if resumes else None
+        _check_same_for_all(about, distribution)
+        found = _state_to_go_on_from(folder, about, resume, distribution, voice) if resumes else None
         folder.write_text("recipe.yaml", _replayable(recipe, given))
         trained = course.train(
             model,
@@ -295,16 +307,18 @@ def _run(
             folder,
             voice,
             loss=ready.loss,
-            score=scorers.get("eval") if recipe.training.eval_strategy == "epoch" else None,
+            score=score if validated else None,
             best=ready.best,
             runtime=recipe.runtime,
             multipliers=ready.multipliers,
             trained=ready.trained_names,
             found=found,
             about=about,
+            distribution=distribution,
         )
-        scores = {name: scorer() for name, scorer in scorers.items()}
-        _save(folder, model, tokenizer, problem, prepared, trained, scorers)
+        scores = {name: distribution.by_chief(scorer) for name, scorer in scorers.items()}
+        if distribution.is_chief:
+            _save(folder, model, tokenizer, problem, prepared, trained, scorers)
         report = {**scores, **_report(ready, trained, started)}
         if reads_features:
             report["timing"]["features_seconds"] = features_seconds
@@ -313,7 +327,8 @@ def _run(
             voice.say(programs.told())
         folder.write_json("metrics.json", report)
         # Last of all: until then the run can be gone on with.
-        shutil.rmtree(folder / STATES)
+        folder.remove(STATES)
+        distribution.wait()
     _show_end(voice, folder, scores, report)
     return FitResult(
         scores,
@@ -328,28 +343,52 @@ def _run(
     )
 
 
-def _about(recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
-    """What has to be the same for a training to go on: the recipe, wherever its run is, and the training rows."""
+def _about(recipe: Recipe, prepared: Prepared, replicas: int) -> dict[str, Any]:
+    """What has to be the same for a training to go on: the recipe, wherever its run is, rows, and number of devices."""
     settings = recipe.model_dump(mode="json", exclude={"output_dir"})
-    return {**settings, "training rows": {"number": len(prepared.train), "fingerprint": prepared.train.fingerprint()}}
+    rows = {"number": len(prepared.train), "fingerprint": prepared.train.fingerprint()}
+    return {**settings, "training rows": rows, "devices": replicas}
 
 
-def _state_to_go_on_from(folder: RunDirectory, about: Mapping[str, Any], resume: Resume, voice: Voice) -> State | None:
+@contextlib.contextmanager
+def _opened(folder: RunDirectory, resumes: bool, distribution: Distribution) -> Iterator[None]:
+    """The run's folder, open in the body; where several processes train, the chief opens it first."""
+    with contextlib.ExitStack() as opened:
+        if distribution.is_chief:
+            opened.enter_context(folder.open(resumes))
+        distribution.wait()
+        if not distribution.is_chief:
+            opened.enter_context(folder.open(resumes))
+        yield
+
+
+def _check_same_for_all(about: Mapping[str, Any], distribution: Distribution) -> None:
+    """Raises a RunError where this worker has another recipe or other rows than the chief."""
+    from tfft import course
+
+    changes = course.differences(distribution.from_chief(about), about)
+    if changes:
+        listed = "\n".join(f"  {one.replace(' before,', ' there,').replace(' now', ' here')}" for one in changes)
+        raise RunError(f"worker 0 trains by another recipe or on other rows; give all workers the same:\n{listed}")
+
+
+def _state_to_go_on_from(
+    folder: RunDirectory, about: Mapping[str, Any], resume: Resume, distribution: Distribution, voice: Voice
+) -> State | None:
     """The newest whole state in the folder; None, and a line that says so, where there is none.
 
     Raises:
         RunError: it is of another recipe, or of other rows.
     """
-    from tfft import course, states
-    from tfft.run_directory import STATES
+    from tfft import course
 
-    found, damaged = states.newest(folder / STATES)
+    found, damaged = course.newest_state(folder, distribution)
     for one in damaged:
         voice.say(f"not used: {one}")
     if found is None:
         voice.say(f"{folder.path} has no state of a training to resume; it begins")
         return None
-    changes = course.changes(found, about)
+    changes = course.differences(found.facts["more"]["about"], about)
     if changes and resume != "with_changes":
         raise RunError(
             f"--resume: {found.folder} is of another training; give the recipe as it was, or --resume-with-changes:\n"

@@ -7,13 +7,17 @@ import functools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tfft import environment, locations
+import numpy as np
+
+from tfft import environment, locations, workers
 from tfft.backend import keras, tf
+from tfft.console import quiet_stderr
 from tfft.errors import RunError
+from tfft.workers import Cluster
 
 # From this compute capability on, NVIDIA GPUs have matrix units for the type.
 _BF16_CAPABILITY = (8, 0)
@@ -53,11 +57,26 @@ class Distribution:
         replicas: copies of the model, each with its share of a batch.
         reason: in words, for a person; empty where nothing is to be said.
         strategy: TensorFlow's; None where there is one device.
+        cluster: the processes that share the training; None where this one is alone.
     """
 
     replicas: int = 1
     reason: str = ""
     strategy: tf.distribute.Strategy | None = None
+    cluster: Cluster | None = None
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run's files and computes its scores."""
+        return self.cluster is None or self.cluster.is_chief
+
+    @property
+    def own_replicas(self) -> range:
+        """Those of this process, among all."""
+        if self.cluster is None:
+            return range(self.replicas)
+        own = self.replicas // len(self.cluster.addresses)
+        return range(self.cluster.index * own, (self.cluster.index + 1) * own)
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Variables that are made in it are on all devices."""
@@ -68,6 +87,48 @@ class Distribution:
         if self.strategy is None:
             return dataset
         return self.strategy.distribute_datasets_from_function(lambda context: dataset)
+
+    def from_chief(self, value: Any) -> Any:
+        """The chief's `value`, plain as JSON has it; every worker has to ask, and waits until the chief does.
+
+        Numbers come bit for bit. Where there is one process, it is the value itself.
+        """
+        if self.cluster is None or self.strategy is None:
+            return value
+        own = json.dumps(value).encode() if self.is_chief else b""
+        length = int(self._sum(tf.constant(len(own))))
+        mine = np.zeros(length, np.int32)
+        mine[: len(own)] = np.frombuffer(own, np.uint8)
+        return json.loads(bytes(self._sum(tf.constant(mine)).numpy().astype(np.uint8)))
+
+    def by_chief(self, compute: Callable[[], Any]) -> Any:
+        """What the chief computes, which is a plain value; the others wait for it."""
+        return self.from_chief(compute() if self.is_chief else None)
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so in any of the processes, all of which have to ask."""
+        if self.cluster is None:
+            return here
+        return int(self._sum(tf.constant(int(here)))) > 0
+
+    def wait(self) -> None:
+        """Returns when all processes have come to it."""
+        self.any(False)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """In the body, TensorFlow's errors about a worker that cannot be reached become a RunError that names it."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.cluster is None or not workers.tells_of_workers(error):
+                raise
+            raise workers.gone(self.cluster, error) from error
+
+    def _sum(self, value: tf.Tensor) -> tf.Tensor:
+        # Of the workers, whatever each has of devices: a value that is not spread is reduced from host to host.
+        assert self.strategy is not None
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
 
 
 @dataclass(frozen=True)
@@ -106,16 +167,28 @@ def find_device(wanted: str = "auto") -> Device:
     return Device("cpu", environment.processor_name(), has_amx="amx_bf16" in environment.processor_flags())
 
 
-def choose_distribution(wanted: str, hindrance: str | None = None) -> Distribution:
+def choose_distribution(
+    wanted: str, hindrance: str | None = None, cluster: Cluster | None = None, timeout: float = 300
+) -> Distribution:
     """Over which devices to spread: all GPUs for `mirrored`, and for `auto` where there are several.
 
     Args:
         wanted: as in `runtime.strategy`.
         hindrance: a setting with which training is done on one device, such as `runtime.xla=true`.
+        cluster: the workers, where there are several; all of them have to call this.
+        timeout: seconds to wait for them.
 
     Raises:
-        RunError: `mirrored` is wanted, and there is one device alone, or a hindrance.
+        RunError: several devices are wanted, and there is one alone, or a hindrance; or a worker did not come.
     """
+    if cluster is not None:
+        if hindrance:
+            expected = "one worker" if wanted == "auto" else "auto or one_device"
+            raise RunError(
+                f"runtime.strategy: got {wanted} with {len(cluster.addresses)} workers; expected {expected}, since "
+                f"{hindrance}"
+            )
+        return _over_workers(cluster, timeout)
     if wanted not in ("auto", "mirrored"):
         return Distribution()
     gpus = tf.config.list_logical_devices("GPU")
@@ -139,6 +212,37 @@ def choose_distribution(wanted: str, hindrance: str | None = None) -> Distributi
         + ("as asked" if wanted == "mirrored" else "since they are there"),
         strategy=_mirrored(tuple(device.name for device in devices)),
     )
+
+
+def _over_workers(cluster: Cluster, timeout: float) -> Distribution:
+    strategy = _multi_worker(cluster, timeout)
+    count = len(cluster.addresses)
+    devices = strategy.num_replicas_in_sync // count
+    each = "" if devices == 1 else f", {devices} GPUs each"
+    return Distribution(
+        replicas=strategy.num_replicas_in_sync,
+        reason=f"{count} workers{each}, told of by {cluster.source}; this is worker {cluster.index}",
+        strategy=strategy,
+        cluster=cluster,
+    )
+
+
+@functools.cache
+def _multi_worker(cluster: Cluster, timeout: float) -> tf.distribute.Strategy:
+    # One for the process, too: its server holds the port until the process ends.
+    workers.wait_for_all(cluster, timeout)
+    spec = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        spec, task_type="worker", task_id=cluster.index, rpc_layer="grpc"
+    )
+    try:
+        with quiet_stderr():
+            return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except RuntimeError as error:
+        raise RunError(
+            f"runtime.strategy: TensorFlow cannot join the other workers any more ({error}); it has to be the first "
+            "thing that a process does with TensorFlow, so start a new one"
+        ) from None
 
 
 @functools.cache

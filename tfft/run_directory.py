@@ -11,6 +11,8 @@ import errno
 import json
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -37,6 +39,8 @@ ENTRIES = (
     NAN_REPORT,
     LOCK,
 )
+# Disks that machines share show what one has written to the others after a while.
+SEEN_WITHIN_SECONDS = 60.0
 # What is left of them where a process was killed while it wrote.
 _PARTIALS = tuple(f"{name}{ending}" for name in ENTRIES for ending in (".partial", ".old.partial"))
 
@@ -152,6 +156,10 @@ class RunDirectory:
         with whole.whole_folder(self / name) as folder:
             yield folder
 
+    def remove(self, name: str) -> None:
+        """A folder of the run's goes."""
+        shutil.rmtree(self / name)
+
     def write_text(self, name: str, text: str) -> None:
         """A text file, whole or not at all."""
         with self.whole_file(name) as file:
@@ -174,3 +182,45 @@ class RunDirectory:
         """A CSV file of rows that may lack columns, the columns in order of first appearance."""
         columns = list(dict.fromkeys(column for row in rows for column in row))
         self.write_csv(name, columns, ([row.get(column, "") for column in columns] for row in rows))
+
+
+class FollowedDirectory(RunDirectory):
+    """The folder as those workers have it that do not write: what the chief writes there can be read.
+
+    It has to be on a disk that all workers share.
+    """
+
+    def check(self, overwrite: bool, resume: bool = False) -> None:
+        """The chief does it."""
+
+    @contextlib.contextmanager
+    def open(self, resume: bool = False) -> Iterator[RunDirectory]:
+        """The chief has opened it; it has to be seen from here.
+
+        Raises:
+            RunError: it is not.
+        """
+        end = time.monotonic() + SEEN_WITHIN_SECONDS
+        while not (self / LOCK).is_file():
+            if time.monotonic() > end:
+                raise RunError(
+                    f"output_dir: worker 0 writes to {self.path}, and it is not seen from here; give a folder on a "
+                    "disk that all workers share"
+                )
+            time.sleep(0.1)
+        yield self
+
+    @contextlib.contextmanager
+    def whole_file(self, name: str) -> Iterator[TextIO]:
+        """What is written to it goes nowhere."""
+        with open(os.devnull, "w", encoding="utf-8") as file:
+            yield file
+
+    @contextlib.contextmanager
+    def whole_folder(self, name: str) -> Iterator[Path]:
+        """One that goes when the body has ended."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+
+    def remove(self, name: str) -> None:
+        """The chief does it."""

@@ -108,13 +108,18 @@ def newest(root: Path) -> tuple[State | None, list[str]]:
     wrong: list[str] = []
     for folder in reversed(folders(root)):
         try:
-            return _read(folder), wrong
+            return read(folder), wrong
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             wrong.append(f"{folder} is damaged ({error})")
     return None, wrong
 
 
-def _read(folder: Path) -> State:
+def read(folder: Path) -> State:
+    """The state in this folder.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, SafetensorError: it is not whole.
+    """
     about = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if about["format"] != FORMAT:
         raise ValueError(f"its format is {about['format']}, of another version of tfft")

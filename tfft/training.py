@@ -167,18 +167,21 @@ def make_batches(
     static_shapes: bool,
     first_epoch: int = 0,
     first_batch: int = 0,
+    own_replicas: range | None = None,
 ) -> tf.data.Dataset:
     """Training batches without end; an epoch is `plan.batches_per_epoch` of them, each in a part for every replica.
 
     Args:
         first_epoch: epochs that other batches were made for, from 0.
         first_batch: batches from there on that are left out, since they were trained before.
+        own_replicas: for which to give parts, where other processes have the others; None gives all.
     """
     dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes, first_epoch, first_batch)
     if plan.replicas > 1:
         dataset = batches.shared_out(
             dataset,
             plan.replicas,
+            own=own_replicas,
             of_tokens=train.words is not None,
             of_documents=train.encoded.window_starts is not None,
         )

@@ -27,7 +27,7 @@ NUMBERS = [index / 7 for index in range(27)]
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "bucketed": ({"text": TEXTS, "label": LABELS}, {"training": {"weight_decay": 0.1, "layerwise_lr_decay": 0.5}}),
     "padded": ({"text": TEXTS, "label": LABELS}, {"data": {"batching": "padded"}}),
-    "one_left": ({"text": TEXTS[:25], "label": LABELS[:25]}, {"training": {"ema_momentum": 0.5}}),
+    "one_left": ({"text": TEXTS[:25], "label": LABELS[:25]}, {"training": {"ema_momentum": 0.5, "save_steps": 2}}),
     "stock": ({"text": TEXTS, "label": LABELS}, {"runtime": {"accelerate": False}}),
     "weighted": (
         {"text": TEXTS, "label": LABELS, "weight": [1.0 + index % 3 for index in range(27)]},
@@ -98,12 +98,12 @@ def train(
 
 
 def train_in_two_parts(case: str, folder: Path, checkpoint: str) -> dict[str, np.ndarray]:
-    """As `train` by two devices, killed when it is about to write its second state."""
+    """As `train` by two devices, killed when it is about to write its fourth state: the third is within an epoch."""
     write, written = states.write, []
 
     def write_or_die(*args: Any) -> Path:
         written.append(1)
-        if len(written) == 2:
+        if len(written) == 4:
             raise Killed
         return write(*args)
 

@@ -48,6 +48,8 @@ class ExactCheckpoint(keras.callbacks.Callback):
         asked_to_stop: called after every batch and epoch; where it gives an exception, a state is saved, and `fit` ends
             with it.
         save_first: also save the state before the first batch.
+        writes: whether states go to the disk; where several processes train together, one writes, and all others have
+            this callback as well, since what is spread over them is read by all at once.
 
     Attributes:
         found: the state that training goes on from; None where there is none.
@@ -91,11 +93,12 @@ class ExactCheckpoint(keras.callbacks.Callback):
         more: Callable[[], Mapping[str, Any]] = dict,
         asked_to_stop: Callable[[], BaseException | None] = lambda: None,
         save_first: bool = False,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         self.folder, self.save_steps, self.callbacks = Path(folder), save_steps, list(callbacks)
         self.weights = None if weights is None else list(weights)
-        self.more, self.asked_to_stop, self.save_first = more, asked_to_stop, save_first
+        self.more, self.asked_to_stop, self.save_first, self.writes = more, asked_to_stop, save_first, writes
         self.damaged: list[str] = []
         self.found = resume if isinstance(resume, State) else None
         if resume is True:
@@ -113,8 +116,8 @@ class ExactCheckpoint(keras.callbacks.Callback):
 
     # --- What is saved ------------------------------------------------------------------------------------------------
 
-    def save(self) -> Path:
-        """Saves the state as it is between two batches; returns the folder that has it."""
+    def save(self) -> Path | None:
+        """Saves the state as it is between two batches; returns the folder that has it, where it `writes`."""
         optimizer = self.model.optimizer
         facts = {
             "epoch": self._epoch,
@@ -128,11 +131,14 @@ class ExactCheckpoint(keras.callbacks.Callback):
         steps = int(optimizer.iterations.numpy())
         tensors: dict[str, Any] = dict(self._variables())
         if self._batch:
-            tensors |= {f"{_METRICS}{index}": one for index, one in enumerate(self._metric_variables())}
+            # Sums over all replicas, so their reading is computed; once, by all processes in the same order.
+            tensors |= {f"{_METRICS}{index}": one.numpy() for index, one in enumerate(self._metric_variables())}
         for index, one in enumerate(self.callbacks):
             best = getattr(one, "best_weights", None) or []
             tensors |= {f"{_BEST}{index}/{place}": np.asarray(value) for place, value in enumerate(best)}
         self._steps_saved = steps
+        if not self.writes:
+            return None
         return states.write(self.folder, steps, tensors, facts)
 
     def _variables(self) -> dict[str, tf.Variable]:
@@ -231,7 +237,8 @@ class ExactCheckpoint(keras.callbacks.Callback):
         if self._of_metrics:
             # Metrics that Keras made with the first batch: they are sums all, so what was there before is added.
             for variable, value in zip(self._metric_variables(), self._of_metrics, strict=True):
-                variable.assign_add(value)
+                # Not by `assign_add`, which a sum over replicas does not have outside of them.
+                variable.assign(variable.numpy() + value)
             self._of_metrics = []
         # The epoch's end saves too, and from its last batch no training can go on before it.
         if self.model.stop_training or self._batch == self.params.get("steps"):

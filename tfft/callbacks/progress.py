@@ -30,6 +30,7 @@ class Progress(keras.callbacks.Callback):
         accumulated: batches of an optimizer step.
         first_epoch: epochs done before.
         batches_done: of these batches, by a training that this one goes on from.
+        replicas: that a batch is spread over, whose losses Keras adds up until the epoch's end.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Progress(keras.callbacks.Callback):
         accumulated: int = 1,
         first_epoch: int = 0,
         batches_done: int = 0,
+        replicas: int = 1,
     ) -> None:
         super().__init__()
+        self.replicas = replicas
         self.voice, self.total_batches, self.batch_size = voice, total_batches, batch_size
         self.batches_per_epoch, self.accumulated = batches_per_epoch, accumulated
         self.epochs = first_epoch + -(-total_batches // batches_per_epoch)
@@ -93,7 +96,7 @@ class Progress(keras.callbacks.Callback):
         return steps_of_batches(batches, self.batches_per_epoch, self.accumulated)
 
     def _detail(self, logs: dict[str, Any] | None) -> str:
-        loss = (logs or {}).get("loss", float("nan"))
+        loss = (logs or {}).get("loss", float("nan")) / self.replicas
         speed = (self._batches - self._timed_from) * self.batch_size / max(self._seconds, 1e-9)
         return f"loss {loss:.4f}, rate {current_rate(self.model.optimizer):.2e}, {speed:,.1f} samples/s"
 

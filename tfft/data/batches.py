@@ -533,7 +533,12 @@ def _weighted(inputs: Any, labels: tf.Tensor, row_weights: tf.Tensor | None = No
 
 
 def shared_out(
-    dataset: tf.data.Dataset, replicas: int, *, of_tokens: bool = False, of_documents: bool = False
+    dataset: tf.data.Dataset,
+    replicas: int,
+    *,
+    own: range | None = None,
+    of_tokens: bool = False,
+    of_documents: bool = False,
 ) -> tf.data.Dataset:
     """Every batch in `replicas` parts of as many rows, one after the other, each for a device of its own.
 
@@ -542,6 +547,7 @@ def shared_out(
 
     Args:
         dataset: of (inputs, labels) or (inputs, labels, weights), as this module's functions make them.
+        own: which of the parts to give, where other processes have the others; None gives all.
         of_tokens: the loss is the mean over the labels that are not -100.
         of_documents: inputs have a row for each window, and the labels say of how many each text is.
 
@@ -578,7 +584,8 @@ def shared_out(
             shares = tf.where(is_real, tf.gather(given, chosen) * share, 0.0)
             return {name: tf.gather(values, read) for name, values in inputs.items()}, own, shares
 
-        return tf.data.Dataset.range(replicas).map(part)
+        first, last = (0, replicas) if own is None else (own.start, own.stop)
+        return tf.data.Dataset.range(first, last).map(part)
 
     return without_autotune(dataset.flat_map(parts).prefetch(PREFETCH_BATCHES))
 

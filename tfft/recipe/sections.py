@@ -323,10 +323,17 @@ class RuntimeSection(Section):
     mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no_for_false)] = Field(
         default="auto", description="Precision of the matrix products; auto takes what the device is fast at."
     )
-    strategy: Literal["auto", "cpu", "one_device", "mirrored"] = Field(
+    strategy: Literal["auto", "cpu", "one_device", "mirrored", "multi_worker"] = Field(
         default="auto",
-        description="What to compute on: auto takes all GPUs there are; one_device wants one, mirrored several.",
+        description="What to compute on: auto takes all GPUs and workers there are; one_device wants one GPU, mirrored "
+        "several, multi_worker several processes.",
     )
+    workers: tuple[_Text, ...] | None = Field(
+        default=None,
+        min_length=2,
+        description="HOST:PORT of every worker, the one that writes first; null: TF_CONFIG or Slurm says it.",
+    )
+    workers_timeout_seconds: _Count = Field(default=300, description="How long a worker waits for the others to start.")
     xla: bool = Field(default=False, description="Compile the training step with XLA.")
     steps_per_execution: _Count = Field(
         default=1, description="Batches in one call of the compiled step, for devices that wait for Python."
