@@ -74,10 +74,8 @@ def launch(count: int, of_fit: Sequence[str]) -> int:
             if failed is None:
                 return 0
             _end(workers)
-        status = _as_shells_do(workers[failed].returncode)
-        if failed > 0:
-            _show(failed, workers[failed], heard[failed - 1])
-        return status
+        _tell(failed, workers[failed].returncode, heard)
+        return _as_shells_do(workers[failed].returncode)
 
 
 def _environments(count: int) -> list[dict[str, str]]:
@@ -149,12 +147,15 @@ def _as_shells_do(status: int) -> int:
     return 128 - status if status < 0 else status
 
 
-def _show(index: int, worker: subprocess.Popen[bytes], heard: IO[bytes]) -> None:
-    """Why a worker ended that nobody listened to."""
-    heard.seek(0)
-    text = heard.read().decode(errors="replace").strip()
-    how = f"was killed by signal {-worker.returncode}" if worker.returncode < 0 else f"ended with {worker.returncode}"
-    print(f"worker {index} {how}{': ' if text else ''}{text}", file=sys.stderr)
+def _tell(failed: int, status: int, heard: Sequence[IO[bytes]]) -> None:
+    """What the chief could not tell: why another worker ended, or what others say of a chief that was killed."""
+    if failed == 0 and status > 0:
+        return
+    speaker = heard[max(failed, 1) - 1]
+    speaker.seek(0)
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    said = speaker.read().decode(errors="replace").strip()
+    print("\n".join([f"worker {failed} {how}", *([said] if said else [])]), file=sys.stderr)
 
 
 if __name__ == "__main__":

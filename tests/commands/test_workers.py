@@ -108,7 +108,7 @@ def test_two_and_three_processes_train_as_one(job: Job) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_worker_ends_all_and_they_go_on_exactly(job: Job, killed: int) -> None:
-    settings = ("training.save_steps=2", "training.num_train_epochs=6", "training.early_stopping_patience=5")
+    settings = ("training.save_steps=2", "training.num_train_epochs=5", "training.early_stopping_patience=5")
     whole = train(job, 2, *settings)
     shutil.rmtree(job.run)
 
