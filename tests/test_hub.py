@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,12 @@ class Hub:
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
         return 200, {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}, body
 
+    def take(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        """What comes of a request that has a body; this hub takes nothing, see `pushed.PushedHub`."""
+        return 405, {}, b""
+
     def _data_set(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """What `datasets` asks of the data set: what it is, and which files lie in a folder of it."""
         kind, _, rest = path.partition("/")
@@ -111,14 +117,28 @@ class Hub:
 
 
 @contextlib.contextmanager
-def running_hub(files: dict[str, bytes], data_files: dict[str, bytes] | None = None) -> Iterator[Hub]:
+def running_hub(
+    files: dict[str, bytes], data_files: dict[str, bytes] | None = None, kind: type[Hub] = Hub
+) -> Iterator[Any]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             served.asked.append(f"{self.command} {path}")
-            status, headers, body = served.reply(path)
+            self.answer(*served.reply(path))
+
+        do_HEAD = do_GET
+
+        def do_POST(self) -> None:
+            path = self.path.partition("?")[0]
+            served.asked.append(f"{self.command} {path}")
+            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.answer(*served.take(self.command, path, self.headers, sent))
+
+        do_PUT = do_POST
+
+        def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
@@ -126,13 +146,11 @@ def running_hub(files: dict[str, bytes], data_files: dict[str, bytes] | None = N
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_HEAD = do_GET
-
         def log_message(self, *_: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served = Hub(f"http://127.0.0.1:{server.server_address[1]}", files, data_files or {})
+        served = kind(f"http://127.0.0.1:{server.server_address[1]}", files, data_files or {})
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

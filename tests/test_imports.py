@@ -25,7 +25,7 @@ RANKS = (
         "states",
         "interrupts",
     ),
-    ("console", "environment", "hub", "backend"),
+    ("console", "environment", "hub", "uploads", "backend"),
     (
         "workers",
         "hardware",
@@ -43,6 +43,7 @@ RANKS = (
         "course",
         "assembly",
         "throughput",
+        "reporting",
     ),
 )
 ORDER = {room: (rank, place) for rank, rooms in enumerate(RANKS) for place, room in enumerate(rooms)}

@@ -46,6 +46,18 @@ def write(path: Path, text: str) -> Path:
 HUB = ("data.dataset_name=user/set", "~data.train_file", "~data.validation_file")
 
 CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
+    "a repository, and nothing to push": (
+        ("training.hub_model_id=me/mine",),
+        ("training.hub_model_id=me/mine", "training.push_to_hub=true", "training.hub_strategy=end"),
+        "training.hub_model_id",
+        "got 'me/mine'; expected null, since training.push_to_hub is false",
+    ),
+    "a report twice": (
+        ("training.report_to=[mlflow, mlflow]",),
+        ("training.report_to=[mlflow, tensorboard, wandb]",),
+        "training.report_to",
+        "expected every name once",
+    ),
     "both warmups": (
         ("training.warmup_ratio=0.1", "training.warmup_steps=5"),
         ("training.warmup_steps=5",),
@@ -403,6 +415,29 @@ def test_a_contradiction_is_named_and_its_neighbour_passes(name: str) -> None:
     assert words in said
     assert len(said.splitlines()) == 1
     load_base(*passes)
+
+
+@pytest.mark.parametrize("key", ["training.hub_token", "hub_token", "training.push_to_hub_token", "runtime.HF_TOKEN"])
+def test_a_secret_is_refused_and_not_shown(key: str) -> None:
+    said = error_of(f"{key}=hf_secret")
+    assert f"{key}: a secret has no place in a recipe" in said
+    assert "hf auth login" in said
+    assert "hf_secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("none", ()), ("[]", ()), ("[wandb]", ("wandb",)), ("[mlflow, wandb]", ("mlflow", "wandb"))]
+)
+def test_who_is_told(given: str, expected: tuple[str, ...]) -> None:
+    made = load_base(f"training.report_to={given}")
+    assert made.training.report_to == expected
+    assert recipe.from_mapping(yaml.safe_load(made.to_yaml())) == made
+    assert load_base().training.report_to == ("tensorboard",)
+
+
+def test_who_cannot_be_told() -> None:
+    assert "got 'comet'; expected one of tensorboard, mlflow, wandb" in error_of("training.report_to=[comet]")
+    assert "did you mean ['mlflow']?" in error_of("training.report_to=mlflow")
 
 
 def test_every_check_has_a_row() -> None:

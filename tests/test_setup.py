@@ -21,7 +21,9 @@ import tfft
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 # `import NAME` -> the distribution that brings it, where the two differ.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "mlflow": "mlflow-skinny"}
+# Extras with what a user may want; each is loaded only where it is asked for.
+OPTIONAL = ("mlflow", "wandb")
 VERBS = ("setup", "quickstart", "test", "test-real", "bench", "style", "quality", "lock")
 
 
@@ -110,8 +112,15 @@ def test_every_import_is_a_declared_dependency(setup: configparser.ConfigParser)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.split(".")[0])
     third_party = imported - sys.stdlib_module_names - {"tfft"}
-    declared = {canonicalize_name(Requirement(line).name) for line in lines(setup["options"]["install_requires"])}
+    extras = [line for name in OPTIONAL for line in lines(setup["options.extras_require"][name])]
+    texts = [*lines(setup["options"]["install_requires"]), *extras]
+    declared = {canonicalize_name(Requirement(line).name) for line in texts}
     assert {name for name in third_party if canonicalize_name(DISTRIBUTIONS.get(name, name)) not in declared} == set()
+
+
+def test_what_extras_install_is_tested(setup: configparser.ConfigParser) -> None:
+    extras = setup["options.extras_require"]
+    assert {line for name in OPTIONAL for line in lines(extras[name])} <= set(lines(extras["dev"]))
 
 
 def test_declared_dependencies_are_those_of_the_installed_package(setup: configparser.ConfigParser) -> None:

@@ -69,6 +69,7 @@ def train(
     found: State | None = None,
     about: Mapping[str, Any] | None = None,
     distribution: Distribution | None = None,
+    reports: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
     """Trains `model` and leaves in it the weights to be kept.
 
@@ -83,6 +84,7 @@ def train(
         found: the state to go on from.
         about: what `differences` compares, to be saved with every state.
         distribution: over which devices a step is spread; None is one. Of several processes, all have to call this.
+        reports: callbacks that tell others of the training; for the chief alone.
 
     Raises:
         RunError: the loss is no number any more; the last state before that stays in the folder. Or a worker is gone.
@@ -92,7 +94,19 @@ def train(
     parameters = parameter_counts(model)[0]
     spread = distribution or Distribution()
     course = _Course(
-        model, tokenizer, batches_from, training, plan, folder, voice, score, best, trained, about or {}, spread
+        model,
+        tokenizer,
+        batches_from,
+        training,
+        plan,
+        folder,
+        voice,
+        score,
+        best,
+        trained,
+        about or {},
+        spread,
+        reports,
     )
     agreed: list[BaseException] = []
     with interrupts.waiting(voice.say) as heard:
@@ -209,6 +223,7 @@ class _Course:
     trained: Sequence[Container[str]] | None
     about: Mapping[str, Any]
     distribution: Distribution
+    reports: Sequence[keras.callbacks.Callback]
     place: _Place = field(default_factory=_Place)
     rate_factor: float = 1.0
     rollbacks: int = 0
@@ -273,15 +288,16 @@ class _Course:
                     budget,
                     *own,
                     self.checkpoints,
-                    *self._logs(),
+                    *self._tensorboard(),
+                    *self.reports,
                     keeper,
                 ],
                 self.distribution,
             )
 
-    def _logs(self) -> list[keras.callbacks.Callback]:
-        """What the chief alone writes."""
-        if not self.distribution.is_chief:
+    def _tensorboard(self) -> list[keras.callbacks.Callback]:
+        """The chief alone writes."""
+        if "tensorboard" not in self.training.report_to or not self.distribution.is_chief:
             return []
         return [keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0)]
 

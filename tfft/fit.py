@@ -242,7 +242,7 @@ def _run(
     is_dry: bool = False,
 ) -> FitResult | None:
     """The whole training. Nothing is written before everything that can be wrong has been looked at."""
-    from tfft import environment, workers
+    from tfft import environment, reporting, workers
     from tfft.compiled import Programs
     from tfft.console import Voice
     from tfft.models import checkpoint
@@ -253,6 +253,8 @@ def _run(
     folder = RunDirectory(recipe.output_dir)
     if cluster is not None and not cluster.is_chief:
         folder, voice = FollowedDirectory(recipe.output_dir), Voice(silent=True)
+    else:
+        reporting.check(recipe)
     if not is_dry:
         if resume != "no" and folder.is_finished and not overwrite:
             voice.say(f"{folder.path} holds a finished run; nothing is left to do")
@@ -263,7 +265,7 @@ def _run(
     tokenizer = checkpoint.load_tokenizer(source)
 
     from tfft import assembly, course, plan, training
-    from tfft.models import features
+    from tfft.models import averages, features, save
 
     ready = assembly.assemble(recipe, given, source, tokenizer, voice, None if is_dry else cluster)
     if is_dry:
@@ -283,6 +285,11 @@ def _run(
         batches = training.make_batches(*given, first_epoch, first_batch, distribution.own_replicas)
         return distribution.spread(batches)
 
+    def save_model(target: Path) -> None:
+        with averages.averaged(model):
+            problem.note_in(model.config)
+            save.save(model, tokenizer, target)
+
     def score() -> Any:
         return distribution.by_chief(scorers["eval"])
 
@@ -294,6 +301,7 @@ def _run(
         _opened(folder, resumes, distribution),
         distribution.scope(),
         features.head_only(model) if reads_features else contextlib.nullcontext(),
+        reporting.opened(recipe, folder, save_model, voice.say, distribution.is_chief) as reports,
     ):
         _check_same_for_all(about, distribution)
         found = _state_to_go_on_from(folder, about, resume, distribution, voice) if resumes else None
@@ -315,6 +323,7 @@ def _run(
             found=found,
             about=about,
             distribution=distribution,
+            reports=reports.callbacks,
         )
         scores = {name: distribution.by_chief(scorer) for name, scorer in scorers.items()}
         if distribution.is_chief:
@@ -329,7 +338,8 @@ def _run(
         # Last of all: until then the run can be gone on with.
         folder.remove(STATES)
         distribution.wait()
-    _show_end(voice, folder, scores, report)
+        _show_end(voice, folder, scores, report)
+        reports.end(scores, folder / "model")
     return FitResult(
         scores,
         trained.history,
@@ -345,7 +355,10 @@ def _run(
 
 def _about(recipe: Recipe, prepared: Prepared, replicas: int) -> dict[str, Any]:
     """What has to be the same for a training to go on: the recipe, wherever its run is, rows, and number of devices."""
-    settings = recipe.model_dump(mode="json", exclude={"output_dir"})
+    from tfft import reporting
+
+    left_out: Any = {"output_dir": True, "training": reporting.KEYS}
+    settings = recipe.model_dump(mode="json", exclude=left_out)
     rows = {"number": len(prepared.train), "fingerprint": prepared.train.fingerprint()}
     return {**settings, "training rows": rows, "devices": replicas}
 

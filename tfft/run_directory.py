@@ -26,6 +26,10 @@ LOCK = "run.lock"
 STATES = "checkpoint"
 # What is said of a loss that became no number.
 NAN_REPORT = "nan_report.json"
+# Which run of a tracker this one is.
+MLFLOW_RUN, WANDB_RUN = "mlflow_run_id", "wandb_run_id"
+# Models on their way to the hub.
+PUSHES = "pushes"
 # All that a run writes. A folder with anything else in it is somebody's, and is never emptied.
 ENTRIES = (
     "recipe.yaml",
@@ -37,6 +41,9 @@ ENTRIES = (
     "logs",
     STATES,
     NAN_REPORT,
+    MLFLOW_RUN,
+    WANDB_RUN,
+    PUSHES,
     LOCK,
 )
 # Disks that machines share show what one has written to the others after a while.

@@ -15,21 +15,27 @@ from __future__ import annotations
 from tfft.callbacks.checkpoints import Checkpoints
 from tfft.callbacks.exact_checkpoint import ExactCheckpoint
 from tfft.callbacks.learning_rate_log import LearningRateLog
+from tfft.callbacks.mlflow_log import MLflowLog
 from tfft.callbacks.progress import Progress
+from tfft.callbacks.push_to_hub import PushToHub
 from tfft.callbacks.step_clock import StepClock
 from tfft.callbacks.stop_at_batch import StopAtBatch
 from tfft.callbacks.stop_on_nan import StopOnNaN
 from tfft.callbacks.time_budget import TimeBudget
 from tfft.callbacks.validation_scores import ValidationScores
+from tfft.callbacks.wandb_log import WandbLog
 
 __all__ = [
     "Checkpoints",
     "ExactCheckpoint",
     "LearningRateLog",
+    "MLflowLog",
     "Progress",
+    "PushToHub",
     "StepClock",
     "StopAtBatch",
     "StopOnNaN",
     "TimeBudget",
     "ValidationScores",
+    "WandbLog",
 ]

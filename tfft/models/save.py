@@ -14,7 +14,7 @@ ADAPTERS_FOLDER = "adapters"
 
 
 def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
-    """Writes `model.safetensors`, `config.json` and the tokenizer's files into `folder`.
+    """Writes `model.safetensors`, `config.json` and the tokenizer's files into `folder`. The tokenizer may be None.
 
     Adapters are merged into the weights; they are kept apart as well, in `adapters/`.
 
@@ -25,7 +25,8 @@ def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
         lora.save_adapters(model, folder / ADAPTERS_FOLDER)
     with system_errors(folder), lora.merged(model):
         model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
 
 
 def restore(model: keras.Model, folder: Path) -> None:

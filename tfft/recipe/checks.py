@@ -268,6 +268,21 @@ def _check_best_metric(values: Values) -> _Found:
     yield key, text + mend
 
 
+def _check_hub(values: Values) -> _Found:
+    if values["training.push_to_hub"]:
+        return
+    for name in ("hub_model_id", "hub_private_repo", "hub_strategy"):
+        usual = TrainingSection.model_fields[name].default
+        if values[f"training.{name}"] != usual:
+            yield _got(values, f"training.{name}", f"{shown(usual)}, since training.push_to_hub is false")
+
+
+def _check_reports(values: Values) -> _Found:
+    reports = values["training.report_to"]
+    if len(set(reports)) < len(reports):
+        yield _got(values, "training.report_to", "every name once")
+
+
 def _check_two_sources(values: Values) -> _Found:
     hub_id = values["data.dataset_name"]
     for name in FILE_KEYS if hub_id is not None else ():
@@ -346,6 +361,8 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_direction,
     _check_metrics,
     _check_best_metric,
+    _check_hub,
+    _check_reports,
     _check_two_sources,
     _check_hub_keys,
     _check_validation_split,

@@ -67,12 +67,18 @@ ALIASES: dict[str, str] = {
     "patience": "training.early_stopping_patience",
     "early_stopping": "training.early_stopping_patience",
     "restore_best_weights": "training.load_best_model_at_end",
+    "push_to_hub_model_id": "training.hub_model_id",
+    "hub_repo": "training.hub_model_id",
+    "trackers": "training.report_to",
     "bf16": "runtime.mixed_precision: bf16",
     "fp16": "runtime.mixed_precision: fp16",
     "precision": "runtime.mixed_precision",
     "jit_compile": "runtime.xla",
     "full_determinism": "runtime.deterministic",
 }
+
+# What no recipe may have: it is written into the run's folder, and anyone who reads the recipe reads it.
+SECRETS = ("hub_token", "push_to_hub_token", "hf_token", "use_auth_token", "wandb_api_key")
 
 
 def said(error: Any, name: str) -> str:
@@ -128,6 +134,11 @@ def _unknown_key_inside(name: str, path: Sequence[int | str], value: Any) -> str
 
 def _unknown_key(name: str, value: Any) -> str:
     section, _, key = name.rpartition(".")
+    if key.lower() in SECRETS:
+        return (
+            "a secret has no place in a recipe, and this one was neither kept nor shown; log in once instead (`hf auth "
+            "login`, `wandb login`), or set HF_TOKEN or WANDB_API_KEY"
+        )
     got = f"no such key, got {shown(value)}"
     if name in KEYS:  # one key with a dot in it
         section, _, key = name.partition(".")

@@ -39,6 +39,10 @@ _CLASS_WEIGHT_SCHEMA = WithJsonSchema(
 _Texts = BeforeValidator(_tuple_for_list)
 
 
+def _reports(value: Any) -> Any:
+    return () if value == "none" else _tuple_for_list(value)  # as TrainingArguments says it
+
+
 def _class_weight(value: Any) -> Any:
     is_table = isinstance(value, dict) and all(_is_weight(one) for one in value.values())
     if is_table and value:
@@ -314,6 +318,22 @@ class TrainingSection(Section):
     )
     early_stopping_patience: _Count | None = Field(
         default=None, description="Stop after this many epochs without a better score; null never stops early."
+    )
+    report_to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], BeforeValidator(_reports)] = Field(
+        default=("tensorboard",), description="What is told of settings and scores; none, or an empty list, tells none."
+    )
+    push_to_hub: bool = Field(
+        default=False, description="Push the model to the hub while it is trained and at the end."
+    )
+    hub_model_id: _Text | None = Field(
+        default=None, description="OWNER/NAME on the hub, or NAME for your own; null takes the name of output_dir."
+    )
+    hub_private_repo: bool | None = Field(
+        default=None, description="Whether the repository is private where it has to be made; null: as the hub does."
+    )
+    hub_strategy: Literal["every_save", "end"] = Field(
+        default="every_save",
+        description="Push after every epoch and every save_steps, the end included, or at the end alone.",
     )
 
 
