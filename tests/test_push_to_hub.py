@@ -190,6 +190,15 @@ def test_one_is_on_its_way_and_the_newest_waits(tmp_path: Path) -> None:
     assert not [one for one in threading.enumerate() if one.name == "tfft-push"]
 
 
+def test_whoever_puts_something_at_any_moment_can_wait_for_it() -> None:
+    pushed_: list[str] = []
+    uploads = Uploads(lambda folder, what: pushed_.append(what) or "there", lambda line: None, str)
+    for number in range(2000):
+        uploads.put(Path("model"), str(number))
+        assert uploads.wait(10)
+        assert pushed_[-1] == str(number)
+
+
 def test_what_comes_first_may_fail() -> None:
     said: list[str] = []
 
@@ -230,7 +239,7 @@ def parts(tiny_checkpoint: Path) -> tuple[Any, Any, dict[str, np.ndarray], np.nd
     from tfft.backend import keras
 
     keras.utils.set_random_seed(1)
-    config = transformers.AutoConfig.from_pretrained(tiny_checkpoint, num_labels=2)
+    config = transformers.AutoConfig.from_pretrained(tiny_checkpoint, num_labels=2, num_hidden_layers=1)
     model = transformers.TFBertForSequenceClassification(config)
     model.build_in_name_scope()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_checkpoint)

@@ -33,6 +33,7 @@ def silence_libraries() -> None:
         HF_HUB_DISABLE_PROGRESS_BARS="1",
         HF_DATASETS_DISABLE_PROGRESS_BARS="1",
         TOKENIZERS_PARALLELISM="true",
+        MLFLOW_LOGGING_LEVEL="ERROR",
     )
     warnings.simplefilter("ignore")
     for name in ("tensorflow", "absl", "transformers", "datasets", "huggingface_hub", "evaluate"):

@@ -136,7 +136,7 @@ class Uploads:
         begin: Callable[[], object] | None = None,
     ) -> None:
         self._push, self.say, self._why, self._begin = push, say, why, begin
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # of a lock that its holder may take again
         self._waiting: _Upload | None = None
         self._under_way: _Upload | None = None
         self._thread: threading.Thread | None = None
@@ -193,7 +193,12 @@ class Uploads:
                 finally:
                     upload.forget()
         finally:
-            with self._changed:
+            self._over()
+
+    def _over(self) -> None:
+        with self._changed:
+            # There may be another thread already, for what was put since this one had nothing more to do.
+            if self._thread is threading.current_thread():
                 self._thread = None
                 self._changed.notify_all()
 
@@ -202,8 +207,7 @@ class Uploads:
             self._under_way, self._waiting = self._waiting, None
             if self._under_way is None:
                 # Here and not later: whoever puts something from now on starts another thread.
-                self._thread = None
-                self._changed.notify_all()
+                self._over()
             return self._under_way
 
     def _one(self, upload: _Upload) -> None:
