@@ -209,6 +209,88 @@ def test_early_stopping_reads_the_scores(mode: str, values: list[float], epochs:
     assert stopped.history["val_f1"] == values[:epochs]
 
 
+def scored(
+    values: Sequence[float], eval_steps: int | None, *followers: keras.callbacks.Callback, **settings: Any
+) -> tuple[callbacks.ValidationScores, keras.callbacks.History]:
+    left = iter(values)
+    scores = callbacks.ValidationScores(lambda: {"f1": next(left)}, eval_steps, followers)
+    return scores, fit(scores, **settings)
+
+
+@pytest.mark.parametrize(
+    ("eval_steps", "settings", "at"),
+    [
+        (3, {}, [(1, 3), (1, 4), (2, 6), (2, 8)]),
+        # An epoch's last step is evaluated once, at its end.
+        (2, {}, [(1, 2), (1, 4), (2, 6), (2, 8)]),
+        (100, {}, [(1, 4), (2, 8)]),
+        (5, {"steps": 12, "epochs": 1, "steps_per_execution": 4}, [(1, 8), (1, 12)]),
+    ],
+)
+def test_evaluations_every_few_steps(eval_steps: int, settings: dict[str, Any], at: list[tuple[int, int]]) -> None:
+    values = [0.1 * (1 + index) for index in range(len(at))]
+    scores, history = scored(values, eval_steps, **{"epochs": 2, **settings})
+    assert [(row["epoch"], row["step"]) for row in scores.evaluations] == at
+    assert [row["val_f1"] for row in scores.evaluations] == pytest.approx(values)
+    ends = [row["val_f1"] for row in scores.evaluations if row["step"] % settings.get("steps", 4) == 0]
+    assert history.history["val_f1"] == pytest.approx(ends)
+    assert all({"loss", "learning_rate"} <= row.keys() for row in scores.evaluations)
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_evaluations_come_after_at_least_a_step(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"eval_steps is {steps}; expected at least 1, or None"):
+        callbacks.ValidationScores(dict, steps)
+
+
+def test_early_stopping_and_checkpoints_may_follow_the_evaluations() -> None:
+    names: list[str] = []
+    kept = callbacks.Checkpoints(names.append, "val_f1", "max", saves_last=False)
+    stop = keras.callbacks.EarlyStopping("val_f1", patience=2, mode="max")
+    scores, history = scored([0.1, 0.5, 0.4, 0.3], 3, stop, kept, epochs=5)
+    # It ends in the middle of the second epoch, whose end takes the scores that are there.
+    assert [row["step"] for row in scores.evaluations] == [3, 4, 6, 8]
+    assert (kept.best_epoch, kept.best_value, names) == (2, 0.5, ["best"] * 2)
+    assert (history.epoch, history.history["val_f1"]) == ([0, 1], [0.5, 0.3])
+    scores, history = scored([0.5, 0.4, 0.3], 3, keras.callbacks.EarlyStopping("val_f1", patience=2, mode="max"))
+    assert ([row["step"] for row in scores.evaluations], history.history["val_f1"]) == ([3, 4, 6], [0.4, 0.3])
+
+
+def test_followers_are_told_of_epochs_where_those_alone_are_evaluated() -> None:
+    stop = keras.callbacks.EarlyStopping("val_f1", patience=2, mode="max")
+    scores, history = scored([0.1, 0.5, 0.4, 0.3], None, stop)
+    assert (history.epoch, scores.evaluations) == ([0, 1, 2, 3], [])
+
+
+def test_evaluate_within_an_epoch_leaves_its_loss_alone_and_others_are_told() -> None:
+    told: list[int] = []
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,), kernel_initializer="ones")])
+    model.compile("sgd", "mse", metrics=["mae"])
+    rows = tf.data.Dataset.range(8).map(lambda index: (tf.fill([2, 2], float(index)), tf.ones([2, 1])))
+    weights = model.get_weights()
+    plain = model.fit(rows, epochs=2, verbose=0).history
+    model.set_weights(weights)
+    model.compile("sgd", "mse", metrics=["mae"])
+    scores = callbacks.ValidationScores(
+        lambda: model.evaluate(rows.take(1), verbose=0, return_dict=True),
+        1,
+        told=[lambda step, logs: told.append(step)],
+    )
+    history = model.fit(rows, epochs=2, verbose=0, callbacks=[scores]).history
+    assert {name: history[name] for name in plain} == plain
+    assert scores.evaluations[-1]["val_mae"] == history["val_mae"][-1]
+    # The eighth step is the first epoch's end.
+    assert told == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15]
+    assert len(scores.evaluations) == 16
+
+
+def test_weights_whose_validation_loss_is_no_number_are_never_the_best() -> None:
+    names: list[str] = []
+    callback = callbacks.Checkpoints(names.append, "val_f1", "max", saves_last=False)
+    run_epochs(callback, [{"val_f1": 0.5, "val_loss": 1.0}, {"val_f1": 0.9, "val_loss": NAN}])
+    assert (callback.best_epoch, names) == (1, ["best"])
+
+
 def test_several_batches_in_an_execution_are_all_counted() -> None:
     stop = callbacks.StopAtBatch(14)
     history = fit(stop, steps=6, steps_per_execution=4)

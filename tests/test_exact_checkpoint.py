@@ -11,7 +11,7 @@ import pytest
 
 from tfft import states
 from tfft.backend import keras, tf
-from tfft.callbacks import ExactCheckpoint
+from tfft.callbacks import ExactCheckpoint, ValidationScores
 from tfft.errors import RunError
 
 BATCHES = 10  # of an epoch
@@ -82,7 +82,9 @@ def train(
         return inputs, tf.cast(tf.reduce_sum(inputs, axis=1, keepdims=True) > 0, tf.float32)
 
     stream = tf.data.Dataset.counter().map(rows).skip(keeper.batches_done)
-    model.fit(stream, epochs=epochs, steps_per_epoch=BATCHES, verbose=0, callbacks=[*others, keeper, KillAt(kill_at)])
+    following = [one for scores in others for one in getattr(scores, "followers", [])]
+    given = [*(one for one in others if one not in following), keeper, KillAt(kill_at)]
+    model.fit(stream, epochs=epochs, steps_per_epoch=BATCHES, verbose=0, callbacks=given)
     return keeper, model
 
 
@@ -144,6 +146,30 @@ def test_what_other_callbacks_know_is_kept(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(tmp_path / "run", kill_at=26, **settings)
     assert_equal(train(tmp_path / "run", **settings), whole)
+
+
+def scored() -> list[keras.callbacks.Callback]:
+    """Scores of the weights as they are, every few steps, of which the greatest is the first."""
+    stop = keras.callbacks.EarlyStopping("val_size", mode="max", patience=4, restore_best_weights=True)
+    scores = ValidationScores(lambda: {"size": -float(scores.model.optimizer.iterations)}, 4, followers=[stop])
+    return [scores, stop]
+
+
+def test_evaluations_every_few_steps_go_on(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", made=scored)
+    assert len(whole[0].history) == 2
+    with pytest.raises(Killed):
+        train(tmp_path / "run", kill_at=13, made=scored)
+    seen: list[ValidationScores] = []
+
+    def again() -> list[keras.callbacks.Callback]:
+        made = scored()
+        seen.append(made[0])
+        return made
+
+    assert_equal(train(tmp_path / "run", made=again), whole)
+    at = [(row["epoch"], row["step"]) for row in seen[0].evaluations]
+    assert at == [(1, 4), (1, 8), (1, 10), (2, 12), (2, 16)]
 
 
 def test_a_training_that_ended_can_be_made_longer(tmp_path: Path) -> None:

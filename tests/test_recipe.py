@@ -224,6 +224,18 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.weight_decay",
         "got 0.01; expected 0, since training.optimizer is adam",
     ),
+    "steps without their number": (
+        ("training.eval_strategy=steps",),
+        ("training.eval_strategy=steps", "training.eval_steps=50"),
+        "training.eval_steps",
+        "missing; expected the number of optimizer steps between two evaluations",
+    ),
+    "a number of steps for epochs": (
+        ("training.eval_steps=50",),
+        ("training.eval_strategy=steps", "training.eval_steps=50"),
+        "training.eval_steps",
+        "got 50; expected null, since training.eval_strategy is epoch: it is for steps only",
+    ),
     "a best epoch without scores": (
         ("training.eval_strategy=no", "training.load_best_model_at_end=true"),
         ("training.load_best_model_at_end=true",),

@@ -234,6 +234,48 @@ def test_early_stopping_counts_epochs_without_a_better_score(kit: Kit) -> None:
     assert [row["val_f1"] for row in trained.history] == [0.5, 0.6, 0.4, 0.5]
 
 
+BY_STEPS = {"eval_strategy": "steps", "eval_steps": 4, "best": training.Best("val_f1", "max")}
+
+
+def test_evaluations_every_few_steps_choose_the_weights_to_keep(kit: Kit) -> None:
+    trained, model = kit.train(
+        scores_in_turn("f1", 0.1, 0.3, 0.9, 0.4, 0.5, 0.6),
+        **BY_STEPS,
+        num_train_epochs=3.0,
+        load_best_model_at_end=True,
+    )
+    # Six steps an epoch; the twelfth is both a fourth and an epoch's last.
+    at = [(row["epoch"], row["step"]) for row in trained.history]
+    assert at == [(1, 4), (1, 6), (2, 8), (2, 12), (3, 16), (3, 18)]
+    assert [row["val_f1"] for row in trained.history] == [0.1, 0.3, 0.9, 0.4, 0.5, 0.6]
+    rates = [1e-2 * (1 - row["step"] / 18) for row in trained.history]
+    assert [row["learning_rate"] for row in trained.history] == pytest.approx(rates)
+    assert (trained.kept_epoch, trained.kept_step, trained.steps) == (2, 8, 18)
+    kept = [weight.copy() for weight in model.get_weights()]
+    save.restore(model, kit.folder / STATES / "best-3")
+    for one, other in zip(kept, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_weights_kept_in_the_middle_of_an_epoch_are_those_of_their_step(kit: Kit) -> None:
+    settings = {"num_train_epochs": 3.0, "lr_scheduler_type": "constant"}
+    scores = scores_in_turn("f1", 0.1, 0.3, 0.9, 0.4, 0.5, 0.6)
+    _, best = kit.train(scores, **BY_STEPS, **settings, load_best_model_at_end=True)
+    _, ended = kit.train(max_steps=8, **settings)
+    for one, other in zip(best.weights, ended.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_early_stopping_counts_evaluations_where_they_have_steps_of_their_own(kit: Kit) -> None:
+    settings = {**BY_STEPS, "num_train_epochs": 5.0, "early_stopping_patience": 2}
+    trained, _ = kit.train(scores_in_turn("f1", 0.5, 0.6, 0.4, 0.5), **settings)
+    assert (trained.steps, [row["val_f1"] for row in trained.history]) == (12, [0.5, 0.6, 0.4, 0.5])
+    within, _ = kit.train(scores_in_turn("f1", 0.5, 0.4, 0.3), **settings)
+    assert (within.steps, [row["step"] for row in within.history]) == (8, [4, 6, 8])
+
+
 @pytest.mark.parametrize(
     ("settings", "steps", "epochs"),
     [({"max_steps": 8}, 8, 2), ({"num_train_epochs": 1.5}, 9, 2), ({"num_train_epochs": 0.25}, 2, 1)],
@@ -316,7 +358,7 @@ def assert_equal(one: tuple[course.Trained, keras.Model], other: tuple[course.Tr
     """The same weights to the last bit, and the same of all that is reported but for time."""
     (trained, model), (again, twin) = one, other
     assert trained.history == again.history
-    for name in ("steps", "batches", "kept_epoch", "parameters"):
+    for name in ("steps", "batches", "kept_epoch", "kept_step", "parameters"):
         assert getattr(trained, name) == getattr(again, name)
     for a, b in zip(model.weights, twin.weights, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=a.name)
@@ -374,6 +416,23 @@ def test_what_is_known_of_the_best_epoch_and_of_patience_outlives_a_kill(
     # The state of the third epoch is not written, so that epoch is trained once more.
     broken_off(kit, monkeypatch, 2, score=scores_in_turn("f1", *values), **settings)
     assert_equal(kit.train(score=scores_in_turn("f1", *values[2:]), resume=True, **settings), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at_state", "evaluated"), [(1, 1), (3, 3), (4, 4)])
+def test_evaluations_every_few_steps_outlive_a_kill(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, at_state: int, evaluated: int
+) -> None:
+    """States after steps 5, 6, 11, 12, 17, 18; evaluations after 4, 6, 8, 12, 16, 18."""
+    values = [0.3, 0.8, 0.9, 0.6, 0.7, 0.5, 0.4]
+    settings = {**BY_STEPS, "num_train_epochs": 5.0, "early_stopping_patience": 3, "load_best_model_at_end": True}
+    settings |= {"save_steps": 5, "ema_momentum": 0.5}
+    whole = kit.train(score=scores_in_turn("f1", *values), **settings)
+    assert (whole[0].kept_step, [row["step"] for row in whole[0].history]) == (8, [4, 6, 8, 12, 16, 18])
+    broken_off(kit, monkeypatch, at_state, score=scores_in_turn("f1", *values), **settings)
+    found, _ = states.newest(kit.folder / STATES)
+    assert found is not None and found.facts["batch"] == (5 if at_state % 2 else 0)
+    assert_equal(kit.train(score=scores_in_turn("f1", *values[evaluated:]), resume=True, **settings), whole)
 
 
 @pytest.mark.slow

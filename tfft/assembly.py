@@ -157,10 +157,11 @@ def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: in
     """The rows, as token ids, with a bar while they are encoded."""
     problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
     splits = data.read(recipe.data, recipe.seed, given, problem_type)
-    if splits.validation is None and recipe.training.eval_strategy == "epoch":
+    if splits.validation is None and recipe.training.eval_strategy != "no":
         raise RecipeError(
-            "training.eval_strategy: got 'epoch', but there are no validation rows; give data.validation_split=0.1 (a "
-            "share of the training rows) or rows to validate on, or training.eval_strategy=no"
+            f"training.eval_strategy: got {recipe.training.eval_strategy!r}, but there are no validation rows; give "
+            "data.validation_split=0.1 (a share of the training rows) or rows to validate on, or "
+            "training.eval_strategy=no"
         )
     rows = sum(len(one) for one in (splits.train, splits.validation, splits.test) if one is not None)
     with voice.bar() as bar:

@@ -33,12 +33,14 @@ class Trained:
     """What a training did.
 
     Attributes:
-        history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`.
+        history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`; with `training.eval_steps` one dict an
+            evaluation, with its `step`, of which each epoch's last is at its end.
         seconds: from the call of `fit` to its return, validation included.
         clock: when its batches ended.
         steps: optimizer steps done.
         batches: batches done, the same number unless gradients were accumulated.
         kept_epoch: the epoch whose weights the model has now, counted from 1.
+        kept_step: the step whose weights those are, where the history says steps.
         parameters: that were trained, in any stage.
     """
 
@@ -48,6 +50,7 @@ class Trained:
     steps: int
     batches: int
     kept_epoch: int
+    kept_step: int | None
     parameters: int
 
 
@@ -132,14 +135,22 @@ def train(
                     spread.wait()  # until the chief has written: where one process ends, others may be killed
                 at = f"step {int(model.optimizer.iterations.numpy()):,} of {plan.total_steps:,}"
                 raise type(interrupt)(f"interrupted after {at}. {_what_is_kept(folder)}") from None
-    keeper, best_epoch = course.keeper, course.checkpoints.best_epoch
-    kept_epoch = len(keeper.history)
-    if training.load_best_model_at_end and best_epoch is not None and best_epoch != kept_epoch:
+    history, best_number = course.history, course.checkpoints.best_epoch
+    kept = len(history)
+    if training.load_best_model_at_end and best_number is not None and best_number != kept:
         spread.wait()  # until it is written
-        save.restore(model, folder / _best_name(best_epoch))
-        kept_epoch = best_epoch
-    steps = int(model.optimizer.iterations.numpy())
-    return Trained(keeper.history, course.seconds, course.clock, steps, keeper.batches_done, kept_epoch, parameters)
+        save.restore(model, folder / _best_name(best_number))
+        kept = best_number
+    return Trained(
+        history,
+        course.seconds,
+        course.clock,
+        steps=int(model.optimizer.iterations.numpy()),
+        batches=course.keeper.batches_done,
+        kept_epoch=int(history[kept - 1]["epoch"]),
+        kept_step=history[kept - 1].get("step"),
+        parameters=parameters,
+    )
 
 
 def newest_state(folder: RunDirectory, distribution: Distribution) -> tuple[State | None, list[str]]:
@@ -207,7 +218,8 @@ class _Course:
         rate_factor: what the learning rates are multiplied by, after rollbacks.
         clock: of its batches.
         weights: those that any stage trains; no others change.
-        keeper, checkpoints: of the present run.
+        keeper, checkpoints, scores: of the present run.
+        progress: of the present stage.
         seconds: of training so far, by other processes too.
     """
 
@@ -241,15 +253,25 @@ class _Course:
         """By the chief's clock, where they count."""
         return 0.0 if self.training.max_hours is None else float(self.distribution.from_chief(self.seconds))
 
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """A row an epoch, or an evaluation where those have steps of their own."""
+        return self.scores.evaluations if self._by_steps else self.keeper.history
+
+    @property
+    def _by_steps(self) -> bool:
+        return self.score is not None and self.training.eval_steps is not None
+
     def run(self, found: State | None, asked_to_stop: Callable[[], BaseException | None]) -> None:
         """Trains all stages from a state on, or from the first step."""
         model, plan, training, best, place = self.model, self.plan, self.training, self.best, self.place
         monitored = {"monitor": best.monitor, "mode": best.mode} if best else {}
         self.checkpoints = callbacks.Checkpoints(self._keep_best, saves_last=False, **monitored)  # type: ignore[arg-type]
+        self.scores = scores = callbacks.ValidationScores(self._scores, training.eval_steps, told=[self._tell])
         self.keeper = keeper = callbacks.ExactCheckpoint(
             self.folder / STATES,
             training.save_steps,
-            [self.checkpoints],
+            [self.checkpoints, scores],
             weights=self.weights,
             resume=found or False,
             more=self._facts,
@@ -263,31 +285,44 @@ class _Course:
         for number, stage in enumerate(plan.stages):
             if number < place.number or (number == place.number and self._is_over(stage)):
                 continue
-            if budget.is_spent:
+            if budget.is_spent and keeper.history:
+                if keeper.goes_on:
+                    keeper.put_back_callbacks(2)
                 averages.take_averages(model)
                 break
             if number != place.number:
                 self._enter(number, stage)
             if len(plan.stages) > 1 or self.rate_factor != 1.0:
                 self._begin_stage(number, stage)
-            own = [callbacks.StopAtBatch(stage.total_batches), *_early_stopping(training, best)]
-            keeper.callbacks = [self.checkpoints, *own]
+            stop, early = callbacks.StopAtBatch(stage.total_batches), _early_stopping(training, best)
+            keeper.callbacks = [self.checkpoints, scores, stop, *early]
+            of_scores = [*early, self.checkpoints]
+            scores.followers = of_scores if self._by_steps else []
+            self.progress = callbacks.Progress(
+                self.voice,
+                stage.total_batches,
+                plan.batches_per_epoch,
+                plan.batch_size,
+                plan.accumulated,
+                place.first_epoch,
+                self._done(),
+                plan.replicas,
+            )
             _fit_stage(
                 model,
                 self.batches_from(place.first_epoch, self._done()),
                 plan,
                 stage,
                 place.first_epoch,
-                self._done(),
-                self.voice,
+                self.progress,
                 [
                     self.clock,
-                    *([callbacks.ValidationScores(self._scores)] if self.score else []),
                     callbacks.LearningRateLog(),
+                    *([scores] if self.score else []),
                     callbacks.StopOnNaN(),
                     budget,
-                    *own,
-                    self.checkpoints,
+                    stop,
+                    *(of_scores if not self._by_steps else []),
                     *self._tensorboard(),
                     *self.reports,
                     keeper,
@@ -313,8 +348,17 @@ class _Course:
 
     def _scores(self) -> Mapping[str, float]:
         assert self.score is not None
-        with averages.averaged(self.model):
-            return self.score()
+        began = time.perf_counter()
+        scores = self.score()
+        self._scoring_seconds = time.perf_counter() - began
+        return scores
+
+    def _tell(self, step: int, logs: Mapping[str, float]) -> None:
+        """Says the scores of an evaluation within an epoch, whose time is none of a batch."""
+        self.clock.interrupted()
+        self.progress.leave_out(self._scoring_seconds)
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in logs.items() if name.startswith("val_"))
+        self.voice.say(f"evaluation after step {step:,}: {scores}")
 
     # --- Stages -------------------------------------------------------------------------------------------------------
 
@@ -350,8 +394,8 @@ class _Course:
         stopped_early = done < self.place.total_batches
         if not was_over or (done < stage.total_batches and not stopped_early):
             return False
-        # What belongs to the next one begins afresh.
-        keeper.put_back_callbacks(1)
+        # What belongs to the next one begins afresh, but for the two of the whole training.
+        keeper.put_back_callbacks(2)
         keeper.goes_on = False
         # As Keras does at the end of `fit`.
         averages.take_averages(self.model)
@@ -466,22 +510,11 @@ def _fit_stage(
     plan: Plan,
     stage: Stage,
     first: int,
-    batches_done: int,
-    voice: Voice,
+    progress: callbacks.Progress,
     wanted: Sequence[keras.callbacks.Callback],
     distribution: Distribution,
 ) -> None:
-    """Keras's `fit` for the stage's epochs, from `first` on; `batches_done` of its batches were trained before."""
-    progress = callbacks.Progress(
-        voice,
-        stage.total_batches,
-        plan.batches_per_epoch,
-        plan.batch_size,
-        plan.accumulated,
-        first,
-        batches_done,
-        plan.replicas,
-    )
+    """Keras's `fit` for the stage's epochs, from `first` on."""
     try:
         with memory_errors(plan), distribution.watched():
             model.fit(

@@ -44,7 +44,8 @@ class FitResult:
 
     Attributes:
         scores: `eval` and, where there is a labelled test split, `test`: score name to value.
-        history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`.
+        history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`; with `training.eval_steps` one dict an
+            evaluation, with its `step`.
         model: the Keras model with the weights that were kept.
         tokenizer: the checkpoint's.
         output_dir: the run's folder.
@@ -293,7 +294,7 @@ def _run(
     def score() -> Any:
         return distribution.by_chief(scorers["eval"])
 
-    validated = "eval" in scorers and recipe.training.eval_strategy == "epoch"
+    validated = "eval" in scorers and recipe.training.eval_strategy != "no"
     about = _about(recipe, prepared, distribution.replicas)
     resumes = resume != "no" and not overwrite
     with (
@@ -510,6 +511,7 @@ def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]
             "steps": trained.steps,
             "epochs": seen / rows,
             "kept_epoch": trained.kept_epoch,
+            **({} if trained.kept_step is None else {"kept_step": trained.kept_step}),
             "parameters": trained.parameters,
         },
         "timing": {
@@ -539,9 +541,11 @@ def _timing_of_steps(clock: StepClock, batch_size: int, started: float) -> dict[
 
 
 def _show_end(voice: Voice, folder: RunDirectory, scores: Mapping[str, Mapping[str, float]], report: Any) -> None:
-    timing, kept = report["timing"], report["train"]["kept_epoch"]
+    timing, kept = report["timing"], f"epoch {report['train']['kept_epoch']}"
+    if "kept_step" in report["train"]:
+        kept = f"step {report['train']['kept_step']:,}, {kept}"
     if scores:
-        voice.scores(f"Scores of {folder.path.name} (weights of epoch {kept})", scores)
+        voice.scores(f"Scores of {folder.path.name} (weights of {kept})", scores)
     voice.say(
         f"trained in {timing['train_seconds']:,.1f} s ({timing['train_samples_per_second']:,.1f} samples/s), "
         f"{timing['total_seconds']:,.1f} s in all; the model is in {folder / 'model'}, all scores in "

@@ -24,7 +24,7 @@ TENSORS, FACTS = "tensors.safetensors", "state.json"
 PREFIX = "step-"
 KEPT = 2
 # Raised whenever what a state holds, or what it means, changes.
-FORMAT = 1
+FORMAT = 2
 _CHUNK = 1 << 20
 # What safetensors calls the types.
 _TYPES = {

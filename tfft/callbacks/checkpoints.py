@@ -21,7 +21,8 @@ class Checkpoints(keras.callbacks.Callback):
         saves_last: whether the last epoch is saved too, where the best one is told by a score.
 
     Attributes:
-        best_epoch: counted from 1; None while there is no best.
+        best_epoch: counted from 1; None while there is no best. Among the followers of `ValidationScores`, it is the
+            evaluation's number.
         best_value: the monitored score of that epoch.
         last_epoch: the last epoch that ended, and was saved where that is wanted; None while there is none.
     """
@@ -42,12 +43,13 @@ class Checkpoints(keras.callbacks.Callback):
         self.last_epoch: int | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves. A score that is NaN is never the best."""
+        """Saves. A score that is NaN is never the best, nor is any of weights whose validation loss is no number."""
         if self.monitor is not None:
             if self.monitor not in (logs or {}):
                 raise KeyError(f"the logs have no {self.monitor}; they have {', '.join(logs or {})}")
             value = float((logs or {})[self.monitor])
-            if value > self.best_value if self.mode == "max" else value < self.best_value:
+            is_better = value > self.best_value if self.mode == "max" else value < self.best_value
+            if is_better and math.isfinite((logs or {}).get("val_loss", 0.0)):
                 self.best_epoch, self.best_value = epoch + 1, value
                 self.save("best")
         if self.saves_last:

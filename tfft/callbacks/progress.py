@@ -92,6 +92,10 @@ class Progress(keras.callbacks.Callback):
             done = f"step {self._steps(self._batches):,} of {self._steps(self.total_batches):,}"
             self.voice.say(f"{done}: {self._detail(logs)}, {left:,.0f} s left")
 
+    def leave_out(self, seconds: float) -> None:
+        """So many of the seconds since the last batch were none of training, but of an evaluation."""
+        self._began += seconds
+
     def _steps(self, batches: int) -> int:
         return steps_of_batches(batches, self.batches_per_epoch, self.accumulated)
 

@@ -34,6 +34,10 @@ class StepClock(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """What lies before the next batch's end is not that batch alone."""
+        self.interrupted()
+
+    def interrupted(self) -> None:
+        """The same within an epoch, after an evaluation."""
         self._previous = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -204,6 +204,19 @@ def _check_weight_decay(values: Values) -> _Found:
         yield _got(values, "training.weight_decay", expected)
 
 
+def _check_eval_steps(values: Values) -> _Found:
+    strategy, steps = values["training.eval_strategy"], values["training.eval_steps"]
+    if strategy == "steps" and steps is None:
+        yield (
+            "training.eval_steps",
+            "missing; expected the number of optimizer steps between two evaluations, since training.eval_strategy is "
+            "steps",
+        )
+    if strategy != "steps" and steps is not None:
+        expected = f"null, since training.eval_strategy is {strategy}: it is for steps only"
+        yield _got(values, "training.eval_steps", expected)
+
+
 def _check_evaluation(values: Values) -> _Found:
     if values["training.eval_strategy"] != "no":
         return
@@ -357,6 +370,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_tokens,
     _check_loss,
     _check_weight_decay,
+    _check_eval_steps,
     _check_evaluation,
     _check_direction,
     _check_metrics,
@@ -379,7 +393,7 @@ def check_source(values: Values) -> _Found:
     if hub_id is None and file is None:
         yield "data.train_file", "missing; expected data.train_file (a file of rows) or data.dataset_name (a hub id)"
     no_rows = values["data.validation_file"] is None and values["data.validation_split"] is None
-    if file is not None and no_rows and values["training.eval_strategy"] == "epoch" and hub_id is None:
+    if file is not None and no_rows and values["training.eval_strategy"] != "no" and hub_id is None:
         yield (
             "data.validation_file",
             "missing; expected rows to validate on: data.validation_file, or data.validation_split=0.1 (a share of the "

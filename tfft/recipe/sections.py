@@ -300,24 +300,31 @@ class TrainingSection(Section):
     class_weight: Annotated[dict[str, float] | str | None, PlainValidator(_class_weight), _CLASS_WEIGHT_SCHEMA] = Field(
         default=None, description="What the rows of each class count: balanced, or a table of label names."
     )
-    eval_strategy: Annotated[Literal["epoch", "no"], BeforeValidator(_no_for_false)] = Field(
-        default="epoch", description="Validate after every epoch, or not at all while training."
+    eval_strategy: Annotated[Literal["epoch", "steps", "no"], BeforeValidator(_no_for_false)] = Field(
+        default="epoch",
+        description="Validate after every epoch; or every eval_steps steps as well; or not at all while training.",
+    )
+    eval_steps: _Count | None = Field(
+        default=None,
+        description="Optimizer steps between two evaluations (steps only); each may be the best, and counts for early "
+        "stopping.",
     )
     metrics: Annotated[tuple[_Text, ...] | None, _Texts] = Field(
         default=None,
         description="Metrics by name (accuracy, f1, f1_macro, glue/mrpc, …) or hub id; null takes the task's own.",
     )
     metric_for_best_model: _Text | None = Field(
-        default=None, description="The score that decides which epoch is best and when to stop early; null is the loss."
+        default=None,
+        description="The score that decides which evaluation is best and when to stop early; null is the loss.",
     )
     greater_is_better: bool | None = Field(
         default=None, description="Whether a larger score is better; needed only where tfft does not know the score."
     )
     load_best_model_at_end: bool = Field(
-        default=False, description="Keep the weights of the best epoch, not of the last."
+        default=False, description="Keep the weights of the best evaluation, not the last ones."
     )
     early_stopping_patience: _Count | None = Field(
-        default=None, description="Stop after this many epochs without a better score; null never stops early."
+        default=None, description="Stop after this many evaluations without a better score; null never stops early."
     )
     report_to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], BeforeValidator(_reports)] = Field(
         default=("tensorboard",), description="What is told of settings and scores; none, or an empty list, tells none."
