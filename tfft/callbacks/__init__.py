@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from tfft.callbacks.checkpoints import Checkpoints
 from tfft.callbacks.exact_checkpoint import ExactCheckpoint
+from tfft.callbacks.gradual_unfreezing import GradualUnfreezing
 from tfft.callbacks.learning_rate_log import LearningRateLog
 from tfft.callbacks.mlflow_log import MLflowLog
 from tfft.callbacks.progress import Progress
@@ -24,10 +25,12 @@ from tfft.callbacks.stop_on_nan import StopOnNaN
 from tfft.callbacks.time_budget import TimeBudget
 from tfft.callbacks.validation_scores import ValidationScores
 from tfft.callbacks.wandb_log import WandbLog
+from tfft.callbacks.weight_averages import WeightAverages
 
 __all__ = [
     "Checkpoints",
     "ExactCheckpoint",
+    "GradualUnfreezing",
     "LearningRateLog",
     "MLflowLog",
     "Progress",
@@ -38,4 +41,5 @@ __all__ = [
     "TimeBudget",
     "ValidationScores",
     "WandbLog",
+    "WeightAverages",
 ]

@@ -166,6 +166,9 @@ class ExactCheckpoint(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """As Keras's; the model's masks are drawn from a state that can be saved from here on."""
         super().set_model(model)
+        if self.weights is None and model.built:
+            # Their order changes where some are frozen for a while.
+            self.weights = list(model.weights)
         self._masks = draw_from_state(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
