@@ -12,10 +12,10 @@ from tfft.models import averages
 
 
 class WeightAverages(keras.callbacks.Callback):
-    """Has the optimizer keep an exponential moving average of every weight, and uses those averages for all but training.
+    """Has the optimizer keep a moving average of every weight, and uses those averages for all but training.
 
-    Keras's own validation (`validation_data`) and `ValidationScores` see the averages, training goes on with the weights
-    themselves, and after `fit` the averages are what the model has. They are kept by the optimizer, in the training
+    Keras's own validation (`validation_data`) and `ValidationScores` see the averages, training goes on with the
+    weights themselves, and after `fit` the averages are what the model has. The optimizer keeps them, in the training
     step: after each of its steps average = momentum * average + (1 - momentum) * weight, see `models.averages`.
 
     It goes before `ExactCheckpoint`, which saves weights and averages both.
@@ -56,13 +56,13 @@ class WeightAverages(keras.callbacks.Callback):
             optimizer, keras.optimizers.legacy.Optimizer
         ):
             raise RunError(
-                f"the optimizer is {type(optimizer).__name__} of Keras's old kind, which keeps no averages; expected one "
-                "of keras.optimizers or tfft.optimizers.make"
+                f"the optimizer is {type(optimizer).__name__} of Keras's old kind, which keeps no averages; expected "
+                "one of keras.optimizers or tfft.optimizers.make"
             )
         if getattr(optimizer, "_built", False) and not optimizer.use_ema:
             raise RunError(
-                "the optimizer was built without averages; call model.compile with a new one before this fit, or make it "
-                "with use_ema=True"
+                "the optimizer was built without averages; call model.compile with a new one before this fit, or make "
+                "it with use_ema=True"
             )
         optimizer.use_ema, optimizer.ema_momentum = True, self.momentum
 
