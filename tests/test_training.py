@@ -95,6 +95,14 @@ def test_training_learns(kit: Kit, batching: str) -> None:
     assert trained.history[-1]["loss"] < 0.3 < trained.history[0]["loss"]
 
 
+def test_speed_and_memory_are_in_the_history_where_they_are_asked_for(kit: Kit) -> None:
+    trained, _ = kit.train(num_train_epochs=1.0, include_tokens_per_second=True)
+    (row,) = trained.history
+    # Of all rows but the first batch's, in the same time.
+    assert 3 < row["tokens_per_second"] / row["samples_per_second"] < 15
+    assert row["peak_rss_mb"] > 100
+
+
 @pytest.mark.parametrize("batching", ["bucketed", "padded"])
 def test_training_reports(kit: Kit, batching: str) -> None:
     trained, _ = kit.train(batching=batching, num_train_epochs=4.0)

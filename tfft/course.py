@@ -316,6 +316,7 @@ class _Course:
                 place.first_epoch,
                 self.progress,
                 [
+                    *([callbacks.ThroughputLog(plan.copies)] if training.include_tokens_per_second else []),
                     self.clock,
                     callbacks.LearningRateLog(),
                     *([scores] if self.score else []),

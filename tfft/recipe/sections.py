@@ -309,6 +309,10 @@ class TrainingSection(Section):
         description="Optimizer steps between two evaluations (steps only); each may be the best, and counts for early "
         "stopping.",
     )
+    include_tokens_per_second: bool = Field(
+        default=False,
+        description="Add samples and real tokens a second and the peak of memory to every epoch's history.",
+    )
     metrics: Annotated[tuple[_Text, ...] | None, _Texts] = Field(
         default=None,
         description="Metrics by name (accuracy, f1, f1_macro, glue/mrpc, …) or hub id; null takes the task's own.",
