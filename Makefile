@@ -20,7 +20,7 @@ FAILED = { echo "error: pip could not install this; its whole log is $(@D)/setup
 PYTEST = $(BIN)/python -m pytest tests --ignore tests/real --ignore tests/benchmarks --numprocesses $(WORKERS)
 PYTHON_MINOR := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 
-.PHONY: help setup quickstart test test-slow test-real bench bench-rows techniques bench-setup style quality lock clean clean-all
+.PHONY: help setup quickstart test test-slow test-real bench bench-rows bench-scaling techniques bench-setup style quality lock clean clean-all
 
 help:  ## list these verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -80,6 +80,9 @@ bench: setup bench-setup  ## measure the whole job and prediction against the pe
 
 bench-rows: setup  ## measure the memory that two million rows take, beside twenty thousand
 	$(BIN)/python tests/benchmarks/many_rows.py
+
+bench-scaling: setup  ## measure one process beside two, and compute what many machines would need
+	$(BIN)/python tests/benchmarks/scaling.py
 
 techniques: setup  ## measure every technique on MRPC and SST-2 (TFFT_DATA=folder); goes on where it broke off
 	$(BIN)/python tests/benchmarks/techniques.py

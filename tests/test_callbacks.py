@@ -129,6 +129,33 @@ def test_logs_without_a_loss_stop_nothing() -> None:
     callback.on_epoch_end(0, None)
 
 
+def means(losses: list[float]) -> list[float]:
+    """Of the batches of an epoch, as Keras reports them."""
+    return [sum(losses[: count + 1]) / (count + 1) for count in range(len(losses))]
+
+
+def test_an_explosion_is_ten_batches_and_not_one() -> None:
+    callback = callbacks.StopOnNaN(explosion_factor=3.0)
+    callback.on_epoch_begin(0)
+    # One batch of hard rows is none, nor is the beginning, whose loss is the highest.
+    for batch, mean in enumerate(means([9.0] * 4 + [1.0] * 20 + [15.0] + [1.0] * 5)):
+        callback.on_train_batch_end(batch, {"loss": mean})
+    state = callback.get_state()
+    assert state["lowest"] == pytest.approx(1.0)
+    # The next epoch counts on, in the same process and in another.
+    again = callbacks.StopOnNaN(explosion_factor=3.0)
+    again.set_state(state)
+    for one in (callback, again):
+        one.on_epoch_begin(1)
+        with pytest.raises(
+            RunError, match=r"the loss exploded in epoch 2 at step 3: 3\.3 over ten batches, 1 before; try"
+        ):
+            for batch, mean in enumerate(means([4.0] * 10)):
+                one.on_train_batch_end(batch, {"loss": mean})
+    with pytest.raises(ValueError, match="explosion_factor is 1; expected more than 1"):
+        callbacks.StopOnNaN(explosion_factor=1)
+
+
 # --- StopAtBatch ------------------------------------------------------------------------------------------------------
 
 

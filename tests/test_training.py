@@ -537,6 +537,18 @@ def test_rolling_back_goes_on_from_the_last_state_at_half_the_rate(kit: Kit, mon
 
 
 @pytest.mark.slow
+def test_an_exploded_loss_is_reported_with_its_batch(kit: Kit) -> None:
+    """The rate rises until the loss does."""
+    settings = {"learning_rate": 10.0, "warmup_steps": 30, "num_train_epochs": 5.0, "max_grad_norm": None}
+    with pytest.raises(RunError, match=r"the loss exploded in epoch \d at step \d: .* The newest saved state is"):
+        kit.train(**settings, loss_explosion_factor=2.0)
+    report = json.loads((kit.folder / "nan_report.json").read_text())
+    assert report["gradient_norms"]
+    assert report["rows"]
+    assert report["first_layer"] is None
+
+
+@pytest.mark.slow
 def test_a_rollback_is_known_to_the_states_after_it(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 

@@ -295,7 +295,8 @@ class _Course:
             if len(plan.stages) > 1 or self.rate_factor != 1.0:
                 self._begin_stage(number, stage)
             stop, early = callbacks.StopAtBatch(stage.total_batches), _early_stopping(training, best)
-            keeper.callbacks = [self.checkpoints, scores, stop, *early]
+            on_nan = callbacks.StopOnNaN(training.loss_explosion_factor)
+            keeper.callbacks = [self.checkpoints, scores, stop, *early, on_nan]
             of_scores = [*early, self.checkpoints]
             scores.followers = of_scores if self._by_steps else []
             self.progress = callbacks.Progress(
@@ -320,7 +321,7 @@ class _Course:
                     self.clock,
                     callbacks.LearningRateLog(),
                     *([scores] if self.score else []),
-                    callbacks.StopOnNaN(),
+                    on_nan,
                     budget,
                     stop,
                     *(of_scores if not self._by_steps else []),

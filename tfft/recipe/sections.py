@@ -282,6 +282,11 @@ class TrainingSection(Section):
         default="stop",
         description="Where the loss is no number any more: stop, or go on from the last state at half the rate.",
     )
+    loss_explosion_factor: float | None = Field(
+        default=None,
+        gt=1,
+        description="A loss of ten batches so many times the lowest before is treated as one that is no number.",
+    )
     label_smoothing_factor: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label that is spread over all classes while training."
     )
