@@ -190,13 +190,34 @@ def test_one_is_on_its_way_and_the_newest_waits(tmp_path: Path) -> None:
     assert not [one for one in threading.enumerate() if one.name == "tfft-push"]
 
 
-def test_whoever_puts_something_at_any_moment_can_wait_for_it() -> None:
-    pushed_: list[str] = []
-    uploads = Uploads(lambda folder, what: pushed_.append(what) or "there", lambda line: None, str)
-    for number in range(2000):
-        uploads.put(Path("model"), str(number))
-        assert uploads.wait(10)
-        assert pushed_[-1] == str(number)
+def test_what_is_put_as_a_thread_ends_is_waited_for() -> None:
+    go, threads = threading.Event(), []
+
+    class Late(Uploads):
+        def _next(self) -> Any:
+            upload = super()._next()
+            if upload is None and len(threads) == 1:
+                # This thread has found nothing more to do, and has not ended yet.
+                self.put(Path("model"), "late")
+                threads.append(self._thread)
+            return upload
+
+    def push(folder: Path, what: str) -> str:
+        if what == "late":
+            assert go.wait(10)
+        return "there"
+
+    said: list[str] = []
+    uploads = Late(push, said.append, str)
+    with uploads._changed:
+        uploads.put(Path("model"), "early")
+        threads.append(uploads._thread)
+    threads[0].join(10)
+    assert not uploads.wait(0.01)
+    assert uploads.is_busy
+    go.set()
+    assert uploads.wait(10)
+    assert said == ["pushed early to there", "pushed late to there"]
 
 
 def test_what_comes_first_may_fail() -> None:

@@ -171,14 +171,33 @@ def test_a_tracker_that_fails_later_fails_no_training(model: Any, store: str, mo
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("the server\nis gone.")
 
-    monkeypatch.setattr(log.client, "log_batch", fail)
-    monkeypatch.setattr(log.client, "set_terminated", fail)
-    assert len(fit(model, log)["loss"]) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(log.client, "log_batch", fail)
+        assert len(fit(model, log)["loss"]) == 2
     assert said == [
         "MLflow was not told of epoch 1: the server is gone; training goes on",
         "MLflow was not told of epoch 2: the server is gone; training goes on",
         "MLflow was not told of the end of the run: the server is gone; training goes on",
     ]
+    assert history_of(log, "loss") == []
+
+    # Once it is there again, it is told what it missed.
+    history = fit(model, log, epochs=3, first=2)
+    assert [step for step, _ in history_of(log, "loss")] == [1, 2, 3]
+    assert history_of(log, "loss")[2] == (3, history["loss"][0])
+    assert log.client.get_run(log.run_id).info.status == "FINISHED"
+    assert len(said) == 3
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(RunError, match=r"MLflow has no run for this training: API request to http://127\.0\.0\.1:9"):
+        MLflowLog(tracking_uri="http://127.0.0.1:9").begin()
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    MLflowLog(tracking_uri="http://127.0.0.1:9")
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "3"
 
 
 # --- Weights & Biases -------------------------------------------------------------------------------------------------

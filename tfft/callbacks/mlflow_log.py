@@ -20,7 +20,9 @@ class MLflowLog(Tracker):
     """Logs settings, every epoch's loss, rate and scores, and final scores into a run of MLflow.
 
     Where MLflow's own `start_run` has a run open, that one is logged to, and it stays open. MLflow sends no telemetry:
-    its switch `MLFLOW_DISABLE_TELEMETRY` is set, unless it is set already, before MLflow is first loaded here.
+    its switch `MLFLOW_DISABLE_TELEMETRY` is set, unless it is set already, before MLflow is first loaded here. A server
+    that does not answer is asked four times within a quarter of a minute, unless `MLFLOW_HTTP_REQUEST_MAX_RETRIES` is
+    set; MLflow by itself takes four minutes, while training would wait.
 
     Args:
         settings: name to value, logged as the run's parameters.
@@ -60,6 +62,7 @@ class MLflowLog(Tracker):
     ) -> None:
         super().__init__(settings, **more)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         import mlflow
 
         self.experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "tfft"

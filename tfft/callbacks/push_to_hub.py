@@ -19,10 +19,10 @@ WAIT_SECONDS = 600.0
 class PushToHub(keras.callbacks.Callback):
     """Pushes the model, and the tokenizer, to the hub at every epoch's end and once more at the end of training.
 
-    As `transformers.PushToHubCallback`, but training never waits for the hub and never fails by it. What is pushed is
-    written to a folder first and is committed at once, so nobody ever finds half of a model. While a push is on its
-    way the newest epoch waits, and those before it are left out. A push that fails is one line that says what to do.
-    At the end it waits, but not for ever.
+    As `transformers.PushToHubCallback`, without its model card; but training never waits for the hub and never fails by
+    it. What is pushed is written to a folder first and is committed at once, so nobody ever finds half of a model.
+    While a push is on its way the newest epoch waits, and those before it are left out. A push that fails is one line
+    that says what to do. At the end it waits, but not for ever.
 
     The token is that of the environment (`HF_TOKEN`) or of the hub's own login.
 

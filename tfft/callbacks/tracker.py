@@ -17,7 +17,8 @@ Status = Literal["finished", "failed", "interrupted"]
 class Tracker(keras.callbacks.Callback):
     """Logs the settings when training begins, every epoch's logs, and final scores, into one run of a tracker.
 
-    The run is opened before the first batch; where that fails, training does not begin. What fails later is a line.
+    The run is opened before the first batch; where that fails, training does not begin. What fails later is a line, and
+    is told with what comes next.
 
     Args:
         settings: name to value, to be logged when the run begins.
@@ -45,6 +46,7 @@ class Tracker(keras.callbacks.Callback):
         self.say, self.at_end = say, at_end
         self.run_id: str | None = None
         self._is_open = False
+        self._untold: list[tuple[dict[str, float], int]] = []
 
     # --- What a tracker does in its own way ---------------------------------------------------------------------------
 
@@ -84,8 +86,8 @@ class Tracker(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the epoch's loss, rate and scores."""
-        values = _numbers(logs or {})
-        self._attempt(lambda: self._log(values, epoch + 1), f"epoch {epoch + 1}")
+        self._untold.append((_numbers(logs or {}), epoch + 1))
+        self._attempt(self._tell, f"epoch {epoch + 1}")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Closes the run, where this is its end."""
@@ -94,9 +96,19 @@ class Tracker(keras.callbacks.Callback):
 
     def finish(self, scores: Mapping[str, float] | None = None, status: Status = "finished") -> None:
         """Logs what the model scores in the end, and closes the run; the next `fit` opens it again."""
+
+        def end() -> None:
+            self._tell()
+            self._close(_numbers(scores or {}), status)
+
         if self._is_open:
             self._is_open = False
-            self._attempt(lambda: self._close(_numbers(scores or {}), status), "the end of the run")
+            self._attempt(end, "the end of the run")
+
+    def _tell(self) -> None:
+        while self._untold:
+            self._log(*self._untold[0])
+            del self._untold[0]
 
     def _kept_id(self) -> str | None:
         if self.run_id_file is None or not self.run_id_file.is_file():
