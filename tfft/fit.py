@@ -290,6 +290,8 @@ def _run(
         with averages.averaged(model):
             problem.note_in(model.config)
             save.save(model, tokenizer, target)
+        # The finished model's folder has none, and would not take those of an epoch off the hub.
+        shutil.rmtree(target / save.ADAPTERS_FOLDER, ignore_errors=True)
 
     def score() -> Any:
         return distribution.by_chief(scorers["eval"])

@@ -89,7 +89,7 @@ def test_a_tracker_that_is_not_installed(job: Job, name: str, monkeypatch: pytes
 @pytest.mark.slow
 def test_a_run_that_is_told_of_to_all(job: Job, served: PushedHub) -> None:
     """Broken off after its first epoch, and gone on with: one run for each tracker, and the model on the hub."""
-    wanted = (*PUSH, "training.hub_private_repo=true", "training.report_to=[mlflow, wandb]")
+    wanted = (*PUSH, "training.hub_private_repo=true", "training.report_to=[mlflow, wandb]", "training.strategy=lora")
     secret = {"HF_TOKEN": TOKEN}
     begun = subprocess.Popen(
         [sys.executable, "-u", "-c", STOPPED_AFTER_AN_EPOCH, *job.arguments(*wanted)],
