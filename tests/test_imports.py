@@ -24,6 +24,7 @@ RANKS = (
         "lock",
         "states",
         "interrupts",
+        "drawing",
     ),
     ("console", "environment", "hub", "uploads", "backend"),
     (

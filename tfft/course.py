@@ -267,7 +267,7 @@ class _Course:
         model, plan, training, best, place = self.model, self.plan, self.training, self.best, self.place
         monitored = {"monitor": best.monitor, "mode": best.mode} if best else {}
         self.checkpoints = callbacks.Checkpoints(self._keep_best, saves_last=False, **monitored)  # type: ignore[arg-type]
-        self.scores = scores = callbacks.ValidationScores(self._scores, training.eval_steps, told=[self._tell])
+        self.scores = scores = callbacks.ValidationScores(self._scores, training.eval_steps)
         self.keeper = keeper = callbacks.ExactCheckpoint(
             self.folder / STATES,
             training.save_steps,
@@ -299,6 +299,8 @@ class _Course:
             keeper.callbacks = [self.checkpoints, scores, stop, *early, on_nan]
             of_scores = [*early, self.checkpoints]
             scores.followers = of_scores if self._by_steps else []
+            boards = self._boards()
+            scores.told = [self._tell, *(board.evaluated for board in boards)]
             self.progress = callbacks.Progress(
                 self.voice,
                 stage.total_batches,
@@ -325,18 +327,20 @@ class _Course:
                     budget,
                     stop,
                     *(of_scores if not self._by_steps else []),
-                    *self._tensorboard(),
+                    *boards,
                     *self.reports,
                     keeper,
                 ],
                 self.distribution,
             )
 
-    def _tensorboard(self) -> list[keras.callbacks.Callback]:
-        """The chief alone writes."""
+    def _boards(self) -> list[callbacks.TensorBoard]:
+        """Of the chief, which alone writes."""
         if "tensorboard" not in self.training.report_to or not self.distribution.is_chief:
             return []
-        return [keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0)]
+        # Whoever scores may also have texts and a confusion matrix to show.
+        shown = {name: getattr(self.score, name, None) for name in ("samples", "confusion")}
+        return [callbacks.TensorBoard(self.folder / "logs", **shown)]
 
     # --- Weights are scored and kept as the averages, where those are kept; training goes on with the others ----------
 
@@ -351,7 +355,7 @@ class _Course:
     def _scores(self) -> Mapping[str, float]:
         assert self.score is not None
         began = time.perf_counter()
-        scores = self.score()
+        scores: Mapping[str, float] = self.distribution.by_chief(self.score)
         self._scoring_seconds = time.perf_counter() - began
         return scores
 

@@ -293,10 +293,6 @@ def _run(
         # The finished model's folder has none, and would not take those of an epoch off the hub.
         shutil.rmtree(target / save.ADAPTERS_FOLDER, ignore_errors=True)
 
-    def score() -> Any:
-        return distribution.by_chief(scorers["eval"])
-
-    validated = "eval" in scorers and recipe.training.eval_strategy != "no"
     about = _about(recipe, prepared, distribution.replicas)
     resumes = resume != "no" and not overwrite
     with (
@@ -318,7 +314,7 @@ def _run(
             folder,
             voice,
             loss=ready.loss,
-            score=score if validated else None,
+            score=scorers.get("eval") if recipe.training.eval_strategy != "no" else None,
             best=ready.best,
             runtime=recipe.runtime,
             multipliers=ready.multipliers,

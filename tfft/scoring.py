@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from tfft.backend import keras
 from tfft.data import Split, batches
 from tfft.models import heads
 from tfft.models.features import FEATURES
-from tfft.problems import Problem
+from tfft.problems import Problem, SingleLabel
 
 
 class Scorer:
@@ -82,6 +83,25 @@ class Scorer:
         loss = self.problem.mean_loss(self.logits, labels)
         settled = self.problem.tune(self.logits, labels) if self.tunes else {}
         return {"loss": loss, **metrics.compute(self.names, *self.problem.compared(self.logits, self.split)), **settled}
+
+    def samples(self, most: int = 10) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """The first rows, or words, with what the last call decided of them: the table's columns, and its rows."""
+        assert self.logits is not None, "nothing was scored yet"
+        columns, rows = self.problem.table(self.logits, self.split)
+        return columns, list(itertools.islice(rows, most))
+
+    def confusion(self) -> tuple[tuple[str, ...], np.ndarray] | None:
+        """The names of the classes, and how many rows of which the last call took for which: (classes, classes).
+
+        A row for each true class. None where a row has not one class.
+        """
+        assert self.logits is not None, "nothing was scored yet"
+        if not isinstance(self.problem, SingleLabel):
+            return None
+        assert self.split.labels is not None
+        counts = np.zeros([len(self.problem.names)] * 2, np.int64)
+        np.add.at(counts, (self.split.labels, self.problem.decide(self.logits)), 1)
+        return self.problem.names, counts
 
 
 def score_names(names: Sequence[str], problem: Problem) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from tfft.callbacks.push_to_hub import PushToHub
 from tfft.callbacks.step_clock import StepClock
 from tfft.callbacks.stop_at_batch import StopAtBatch
 from tfft.callbacks.stop_on_nan import StopOnNaN
+from tfft.callbacks.tensor_board import TensorBoard
 from tfft.callbacks.throughput_log import ThroughputLog
 from tfft.callbacks.time_budget import TimeBudget
 from tfft.callbacks.validation_scores import ValidationScores
@@ -39,6 +40,7 @@ __all__ = [
     "StepClock",
     "StopAtBatch",
     "StopOnNaN",
+    "TensorBoard",
     "ThroughputLog",
     "TimeBudget",
     "ValidationScores",
