@@ -224,6 +224,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.weight_decay",
         "got 0.01; expected 0, since training.optimizer is adam",
     ),
+    "attentions of an encoder that is not trained": (
+        ("training.attention_texts=[a film]", "training.strategy=feature_extraction"),
+        ("training.attention_texts=[a film]",),
+        "training.attention_texts",
+        "expected null, since training.strategy is feature_extraction: the encoder is frozen",
+    ),
     "steps without their number": (
         ("training.eval_strategy=steps",),
         ("training.eval_strategy=steps", "training.eval_steps=50"),

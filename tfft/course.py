@@ -19,7 +19,7 @@ from tfft.models import averages, freeze, save
 from tfft.models.load import parameter_counts
 from tfft.plan import Plan, Stage
 from tfft.recipe import RuntimeSection, TrainingSection
-from tfft.run_directory import NAN_REPORT, STATES, RunDirectory
+from tfft.run_directory import ATTENTION, NAN_REPORT, STATES, RunDirectory
 from tfft.states import State
 from tfft.training import Best, compile_model, make_schedule, memory_errors
 
@@ -329,6 +329,7 @@ class _Course:
                     *(of_scores if not self._by_steps else []),
                     *boards,
                     *self.reports,
+                    *self._attention_snapshots(),
                     keeper,
                 ],
                 self.distribution,
@@ -358,6 +359,12 @@ class _Course:
         scores: Mapping[str, float] = self.distribution.by_chief(self.score)
         self._scoring_seconds = time.perf_counter() - began
         return scores
+
+    def _attention_snapshots(self) -> list[keras.callbacks.Callback]:
+        texts = self.training.attention_texts
+        if not texts or not self.distribution.is_chief:
+            return []
+        return [callbacks.AttentionSnapshots(self.folder / ATTENTION, texts, self.tokenizer)]
 
     def _tell(self, step: int, logs: Mapping[str, float]) -> None:
         """Says the scores of an evaluation within an epoch, whose time is none of a batch."""

@@ -24,6 +24,8 @@ FINISHED = "metrics.json"
 LOCK = "run.lock"
 # What a training goes on from.
 STATES = "checkpoint"
+# What tokens attend to.
+ATTENTION = "attention"
 # What is said of a loss that became no number.
 NAN_REPORT = "nan_report.json"
 # Which run of a tracker this one is.
@@ -39,6 +41,7 @@ ENTRIES = (
     "model",
     "adapters",
     "logs",
+    ATTENTION,
     STATES,
     NAN_REPORT,
     MLFLOW_RUN,

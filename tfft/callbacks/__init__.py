@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+from tfft.callbacks.attention_snapshots import AttentionSnapshots
 from tfft.callbacks.checkpoints import Checkpoints
 from tfft.callbacks.exact_checkpoint import ExactCheckpoint
 from tfft.callbacks.gradual_unfreezing import GradualUnfreezing
@@ -30,6 +31,7 @@ from tfft.callbacks.wandb_log import WandbLog
 from tfft.callbacks.weight_averages import WeightAverages
 
 __all__ = [
+    "AttentionSnapshots",
     "Checkpoints",
     "ExactCheckpoint",
     "GradualUnfreezing",

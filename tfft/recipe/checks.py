@@ -69,6 +69,7 @@ def _check_strategy(values: Values) -> _Found:
             "the encoder's outputs are computed once, from embeddings as they are",
         ),
         ("layerwise_lr_decay", ("feature_extraction",), "nothing below the head is trained"),
+        ("attention_texts", ("feature_extraction",), "the encoder is frozen, and no part of the training"),
         ("ema_momentum", ("gradual_unfreezing",), "the average would lag behind from stage to stage"),
     ):
         if strategy in strategies and values[f"training.{name}"] is not None:

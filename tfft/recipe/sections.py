@@ -314,6 +314,9 @@ class TrainingSection(Section):
         description="Optimizer steps between two evaluations (steps only); each may be the best, and counts for early "
         "stopping.",
     )
+    attention_texts: Annotated[tuple[_Text, ...], Field(min_length=1), _Texts] | None = Field(
+        default=None, description="Texts whose attentions are saved after every epoch, as pictures and arrays."
+    )
     include_tokens_per_second: bool = Field(
         default=False,
         description="Add samples and real tokens a second and the peak of memory to every epoch's history.",
