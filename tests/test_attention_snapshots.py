@@ -74,6 +74,7 @@ def test_long_texts_are_cut(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert np.load(tmp_path / "epoch-0001" / "attentions.npz")["attentions_1"].shape == (2, 2, 7, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [one for one in families.FAMILIES if one != "bert"])
 def test_every_family_gives_attentions(family: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
     tokenizer = checkpoint.load_tokenizer(checkpoint.find(str(tiny_checkpoint)))

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Rooms that people use by themselves, without a recipe.
-ROOMS = ("data", "models", "optimizers")
+ROOMS = ("callbacks", "data", "models", "optimizers")
 
 
 class Docstring(NamedTuple):

@@ -94,8 +94,10 @@ def test_texts_are_shown_as_they_are(text: str) -> None:
 def test_a_board_of_numbers_alone_is_that_of_keras(tmp_path: Path) -> None:
     model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
     model.compile("sgd", "mse")
-    board = TensorBoard(tmp_path, confusion=lambda: None)
-    model.fit(tf.ones([2, 1]), tf.ones([2, 1]), verbose=0, callbacks=[board])
+    many = [str(number) for number in range(101)]
+    for found in (None, (many, np.eye(101))):
+        board = TensorBoard(tmp_path, confusion=lambda found=found: found)
+        model.fit(tf.ones([2, 1]), tf.ones([2, 1]), verbose=0, callbacks=[board])
     assert set(events(tmp_path)) == {"epoch_loss"}
 
 

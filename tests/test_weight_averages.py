@@ -49,7 +49,11 @@ OPTIMIZERS: list[Callable[[], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["RMSprop", "tfft", "with a scaled loss"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [OPTIMIZERS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in OPTIMIZERS[1:])],
+    ids=["RMSprop", "tfft", "with a scaled loss"],
+)
 def test_averages_are_validated_and_left_and_training_does_not_see_them(optimizer: Callable[[], Any]) -> None:
     model, other, by_hand = make(optimizer()), make(optimizer()), ByHand()
     scores = ValidationScores(lambda: {"own": float(tf.reduce_mean((model(ROWS) - NUMBERS) ** 2))})

@@ -1,5 +1,14 @@
 """What happens during `fit`, one callback a file. Keras callbacks all, for anybody's own `model.fit` as well.
 
+- `validation_scores`: scores of the whole split, at epochs' ends and every few steps
+- `checkpoints`: the best weights by a score with its direction, and the last
+- `exact_checkpoint`: all that a training depends on, and going on from it
+- `gradual_unfreezing`, `weight_averages`: what is trained, and what is scored and kept
+- `learning_rate_log`, `throughput_log`: rate, speed and memory in the logs
+- `progress`, `tensor_board`, `attention_snapshots`: for a person to look at
+- `step_clock`, `executions`: the time that batches take, and where Keras runs several in one call
+- `stop_at_batch`, `stop_on_nan`, `time_budget`: ends of a training
+
 Example:
     >>> from tfft.backend import keras
     >>> from tfft.callbacks import LearningRateLog, StopOnNaN

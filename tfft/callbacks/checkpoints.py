@@ -25,6 +25,17 @@ class Checkpoints(keras.callbacks.Callback):
             evaluation's number.
         best_value: the monitored score of that epoch.
         last_epoch: the last epoch that ended, and was saved where that is wanted; None while there is none.
+
+    Example:
+        The loss of a model that learns is the least at the end.
+
+        >>> model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
+        >>> model.compile(keras.optimizers.SGD(0.1), "mse")
+        >>> saved = []
+        >>> kept = Checkpoints(saved.append, "loss", "min")  # save(name) would be model.save_weights(f"{name}.h5")
+        >>> history = model.fit([[1.0]], [[9.0]], epochs=2, verbose=0, callbacks=[kept])
+        >>> saved, kept.best_epoch
+        (['best', 'last', 'best', 'last'], 2)
     """
 
     def __init__(

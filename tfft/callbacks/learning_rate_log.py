@@ -19,7 +19,14 @@ def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 class LearningRateLog(keras.callbacks.Callback):
-    """Adds `learning_rate` to every epoch's logs: the rate that the next step will have."""
+    """Adds `learning_rate` to every epoch's logs: the rate that the next step will have.
+
+    Example:
+        >>> model = keras.Sequential([keras.layers.Dense(1)])
+        >>> model.compile(keras.optimizers.SGD(0.25), "mse")
+        >>> model.fit([[1.0]], [[2.0]], epochs=2, verbose=0, callbacks=[LearningRateLog()]).history["learning_rate"]
+        [0.25, 0.25]
+    """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds it."""

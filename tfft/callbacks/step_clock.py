@@ -18,6 +18,14 @@ class StepClock(keras.callbacks.Callback):
 
     Attributes:
         first_step_at: `time.perf_counter()` at the end of the first batch that Keras told of; None before it.
+
+    Example:
+        >>> model = keras.Sequential([keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> clock = StepClock()
+        >>> history = model.fit([[1.0]] * 9, [[2.0]] * 9, 1, verbose=0, callbacks=[clock])
+        >>> 0 < clock.steady_batch_seconds < 1
+        True
     """
 
     def __init__(self) -> None:

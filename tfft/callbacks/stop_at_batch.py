@@ -14,6 +14,14 @@ class StopAtBatch(keras.callbacks.Callback):
 
     Attributes:
         batches: the batches done.
+
+    Example:
+        >>> model = keras.Sequential([keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> stop = StopAtBatch(5)
+        >>> history = model.fit([[1.0]] * 3, [[2.0]] * 3, 1, epochs=9, verbose=0, callbacks=[stop])
+        >>> history.epoch, stop.batches
+        ([0, 1], 5)
     """
 
     def __init__(self, total_batches: int) -> None:

@@ -44,13 +44,13 @@ class StopOnNaN(keras.callbacks.Callback):
             batches had before; None does not look.
 
     Example:
-        >>> callback = StopOnNaN(explosion_factor=3.0)
-        >>> for batch in range(30):
-        ...     callback.on_train_batch_end(batch, {"loss": 1.0})
-        >>> callback.on_train_batch_end(30, {"loss": 2.0})  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-            ...
-        tfft.callbacks.stop_on_nan.NotFinite: the loss exploded in epoch 1 at step 31: 4.1 over ten batches, ...
+        >>> model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
+        >>> model.compile("sgd", "mse")
+        >>> try:
+        ...     history = model.fit([[1e30]], [[0.0]], verbose=0, callbacks=[StopOnNaN()])
+        ... except NotFinite as error:
+        ...     print(error.what)
+        the loss became inf in epoch 1 at step 1
     """
 
     def __init__(self, explosion_factor: float | None = None) -> None:

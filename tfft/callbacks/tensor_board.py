@@ -12,6 +12,9 @@ import numpy as np
 from tfft import drawing
 from tfft.backend import keras, tf
 
+# More are no picture that anyone can read.
+MOST_CLASSES = 100
+
 
 class TensorBoard(keras.callbacks.TensorBoard):
     """Writes loss, learning rate and all other logs of every epoch, as Keras's does, and what numbers do not show.
@@ -24,7 +27,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
         samples: called at the ends of epochs; gives the names of columns and a few rows, such as a text, its label, the
             prediction. They are shown as they are, whatever of Markdown or HTML is in them.
         confusion: called at the ends of epochs; gives the names of classes, and how many rows of which class were taken
-            for which: (classes, classes), a row for each true class. None is shown as nothing.
+            for which: (classes, classes), a row for each true class. None is shown as nothing, nor are more than
+            `MOST_CLASSES` classes.
         settings: of Keras's TensorBoard.
 
     Example:
@@ -61,7 +65,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
             if self.samples is not None:
                 tf.summary.text("samples", markdown_table(*self.samples()), step=epoch)
             found = None if self.confusion is None else self.confusion()
-            if found is not None:
+            if found is not None and len(found[0]) <= MOST_CLASSES:
                 names, counts = found
                 table = markdown_table(["", *names], [(name, *row) for name, row in zip(names, counts, strict=True)])
                 tf.summary.text("confusion_table", table, step=epoch)
