@@ -362,6 +362,42 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "data.train_split_name",
         "got 'all'; expected 'train', since there is no data.dataset_name",
     ),
+    "rows from shards and from a file": (
+        ("data.train_file=a.csv", "data.shards=a", "~data.validation_file"),
+        ("data.shards=a",),
+        "data.train_file",
+        "got 'a.csv'; expected null, since data.shards is 'a': rows come from there",
+    ),
+    "a sample of shards": (
+        ("data.shards=a", "data.max_train_samples=9"),
+        ("data.shards=a",),
+        "data.max_train_samples",
+        "got 9; expected null, since data.shards is 'a': that was settled when they were written",
+    ),
+    "windows of shards": (
+        ("data.shards=a", "data.long_text=sliding_window"),
+        ("data.shards=a", "data.long_text=head_tail"),
+        "data.long_text",
+        "got 'sliding_window'; expected truncate or head_tail, since data.shards is 'a'",
+    ),
+    "padded batches of shards": (
+        ("data.shards=a", "data.batching=padded"),
+        ("data.shards=a", "data.padding=max_length", "data.max_length=64"),
+        "data.batching",
+        "got 'padded'; expected bucketed, since data.shards is 'a'",
+    ),
+    "words in shards": (
+        ("data.shards=a", "task=token-classification"),
+        ("data.shards=a",),
+        "task",
+        "got 'token-classification'; expected text-classification, since data.shards is 'a'",
+    ),
+    "features of shards": (
+        ("data.shards=a", "training.strategy=feature_extraction"),
+        ("data.shards=a", "training.strategy=lora"),
+        "training.strategy",
+        "got 'feature_extraction'; expected another, since data.shards is 'a'",
+    ),
     "two ways to validate": (
         ("data.validation_split=0.1",),
         ("data.validation_split=0.1", "~data.validation_file"),
@@ -776,6 +812,8 @@ def test_extends_is_relative_to_the_file_that_says_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "overrides", "source"),
     [
+        ("data: {train_file: a.csv, validation_split: 0.1}", ["data.shards=a", "data.batching=bucketed"], (None, None)),
+        ("data: {shards: a}", ["data.train_file=b.csv", "data.validation_split=0.1"], (None, "b.csv")),
         ("data: {train_file: a.csv, validation_split: 0.1}", [], (None, "a.csv")),
         ("", ["data.train_file=a.csv", "data.validation_split=0.1"], (None, "a.csv")),
         ("data: {train_file: a.csv, validation_split: 0.1}", ["data.dataset_name=user/set"], ("user/set", None)),

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tfft import data, hardware, plan, problems, scoring, tasks, training
 from tfft.backend import keras
 from tfft.console import Voice
-from tfft.data import Given, Prepared
+from tfft.data import Given, Prepared, ShardedSplit, Split, shards
 from tfft.data.encode import cache_folder
+from tfft.data.labels import LabelCounts
+from tfft.data.manifest import Encoding
 from tfft.data.windows import LongText
 from tfft.errors import ModelError, RecipeError
 from tfft.hardware import Device, Distribution, Precision
@@ -85,7 +89,7 @@ def assemble(
     timeout = recipe.runtime.workers_timeout_seconds
     distribution = hardware.choose_distribution(recipe.runtime.strategy, _hindrance(recipe), cluster, timeout)
     max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
-    prepared = _prepare(recipe, given, tokenizer, max_length, voice)
+    prepared = prepare(recipe, given, source, tokenizer, max_length, voice)
     problem = problems.make(prepared.label_map)
     names = recipe.training.metrics or tasks.DEFAULT_METRICS[prepared.label_map.problem_type]
     best = _best(recipe, problem, names)
@@ -96,8 +100,7 @@ def assemble(
         loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
         accelerated = _accelerated(recipe, loaded.model, source) if recipe.runtime.accelerate else None
         trained_names = training.choose_weights(recipe.training, loaded)
-    assert prepared.train.labels is not None
-    loss = training.make_loss(recipe.training, problem, prepared.train.labels)
+    loss = training.make_loss(recipe.training, problem, _labels(prepared.train, problem))
     if prepared.train.encoded.window_starts is not None:
         loss = heads.PooledOverWindows(loss, recipe.data.window_pooling)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
@@ -153,16 +156,32 @@ def long_text(section: DataSection) -> LongText:
     return LongText(section.long_text, section.stride or 0)
 
 
-def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: int, voice: Voice) -> Prepared:
-    """The rows, as token ids, with a bar while they are encoded."""
+def _labels(train: Split | ShardedSplit, problem: Problem) -> np.ndarray | LabelCounts | None:
+    """What balanced weights are made of."""
+    return train.label_counts(len(problem.names)) if isinstance(train, ShardedSplit) else train.labels
+
+
+def prepare(
+    recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer: Any, max_length: int, voice: Voice
+) -> Prepared:
+    """The rows, as token ids, with a bar while they are encoded; or, of rows in shards, while those are verified.
+
+    Args:
+        max_length: tokens a row may have.
+        others: as in `assemble`.
+
+    Raises:
+        UserError: the rows cannot be used.
+    """
     problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
+    if recipe.data.shards is not None and given is None:
+        about = shards.wanted(recipe.data, recipe.task, problem_type, max_length, tokenizer, source.name)
+        prepared = _from_shards(recipe.data.shards, about, voice)
+        _check_validation(recipe, prepared.validation)
+        plan.show_data(voice, prepared)
+        return prepared
     splits = data.read(recipe.data, recipe.seed, given, problem_type)
-    if splits.validation is None and recipe.training.eval_strategy != "no":
-        raise RecipeError(
-            f"training.eval_strategy: got {recipe.training.eval_strategy!r}, but there are no validation rows; give "
-            "data.validation_split=0.1 (a share of the training rows) or rows to validate on, or "
-            "training.eval_strategy=no"
-        )
+    _check_validation(recipe, splits.validation)
     rows = sum(len(one) for one in (splits.train, splits.validation, splits.test) if one is not None)
     with voice.bar() as bar:
         task = bar.add_task("encoding", total=rows, detail="")
@@ -179,6 +198,26 @@ def _prepare(recipe: Recipe, given: Given | None, tokenizer: Any, max_length: in
         )
     plan.show_data(voice, prepared)
     return prepared
+
+
+def _check_validation(recipe: Recipe, validation: Any) -> None:
+    if validation is None and recipe.training.eval_strategy != "no":
+        raise RecipeError(
+            f"training.eval_strategy: got {recipe.training.eval_strategy!r}, but there are no validation rows; give "
+            "data.validation_split=0.1 (a share of the training rows) or rows to validate on, or "
+            "training.eval_strategy=no"
+        )
+
+
+def _from_shards(path: str, about: Encoding, voice: Voice) -> Prepared:
+    """The splits of a folder of shards, each of which is read once to see that it is what was written."""
+    folder = path.rstrip("/")
+    found = shards.find(folder, about)
+    with voice.bar() as bar:
+        task = bar.add_task("verifying shards, bytes", total=sum(one.bytes for one in found.shards), detail="")
+        shards.verify(found, folder, lambda done: bar.advance(task, done))
+    voice.say(f"shards: {len(found.shards):,} of {folder}, as they were written")
+    return shards.prepare(found, folder)
 
 
 def _load(section: ModelSection, source: Checkpoint, problem: Problem, auto_class: str, problem_type: str) -> Loaded:

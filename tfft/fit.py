@@ -267,6 +267,7 @@ def _run(
     tokenizer = checkpoint.load_tokenizer(source)
 
     from tfft import assembly, course, plan, training
+    from tfft.data import shards
     from tfft.models import averages, features, save
 
     ready = assembly.assemble(recipe, given, source, tokenizer, voice, None if is_dry else cluster)
@@ -301,6 +302,7 @@ def _run(
         _opened(folder, resumes, distribution),
         distribution.scope(),
         features.head_only(model) if reads_features else contextlib.nullcontext(),
+        shards.watched(prepared.train),
         reporting.opened(recipe, folder, save_model, voice.say, distribution.is_chief) as reports,
     ):
         _check_same_for_all(about, distribution)
@@ -412,11 +414,14 @@ def _state_to_go_on_from(
 
 def _with_features(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: Any, voice: Voice) -> Prepared:
     """Every split with the frozen encoder's outputs, from the cache where they are there, with a bar else."""
+    from tfft.data import ShardedSplit
     from tfft.models import features
 
     encoder = features.encoder_fingerprint(model)
     with voice.bar() as bar:
         task = bar.add_task("encoder's outputs", total=sum(map(len, prepared.splits)), detail="")
+
+        assert not isinstance(prepared.train, ShardedSplit), "the recipe was looked at"
 
         def with_them(split: Split) -> Split:
             outputs = features.cached_outputs(
@@ -506,7 +511,7 @@ def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]
         "train": {
             "loss": trained.history[-1]["loss"],
             "rows": rows,
-            "tokens": int(ready.prepared.train.encoded.lengths.sum()),
+            "tokens": ready.prepared.train.encoded.total_tokens,
             "steps": trained.steps,
             "epochs": seen / rows,
             "kept_epoch": trained.kept_epoch,

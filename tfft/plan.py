@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 
 from tfft import hardware, tasks
 from tfft.console import Voice
-from tfft.data import Encoded, Prepared, batches
-from tfft.data.words import IGNORED_LABEL
+from tfft.data import Encoded, Prepared, ShardedSplit, Split, batches
+from tfft.data.manifest import ShardedTokens
 from tfft.errors import RecipeError
 from tfft.hardware import Device, Precision
 from tfft.models.load import Loaded, parameter_counts
@@ -91,7 +90,13 @@ class Plan:
         return steps_per_epoch(self.batches_per_epoch, self.accumulated)
 
 
-def make(data: DataSection, training: TrainingSection, encoded: Encoded, max_length: int, replicas: int = 1) -> Plan:
+def make(
+    data: DataSection,
+    training: TrainingSection,
+    encoded: Encoded | ShardedTokens,
+    max_length: int,
+    replicas: int = 1,
+) -> Plan:
     """The plan for these training rows, on so many devices."""
     batch_size = training.per_device_train_batch_size * replicas
     accumulated = training.gradient_accumulation_steps
@@ -102,7 +107,7 @@ def make(data: DataSection, training: TrainingSection, encoded: Encoded, max_len
         accumulated=accumulated,
         batches_per_epoch=batches_per_epoch,
         stages=tuple(_stage(settings, batches_per_epoch, accumulated) for settings in settings_of_stages(training)),
-        widths=_widths(data, encoded.lengths, max_length),
+        widths=_widths(data, *encoded.length_counts, max_length),
         replicas=replicas,
     )
 
@@ -148,13 +153,15 @@ def _stage(settings: TrainingSection, batches_per_epoch: int, accumulated: int) 
     )
 
 
-def _widths(data: DataSection, lengths: np.ndarray, max_length: int) -> tuple[int, ...]:
+def _widths(data: DataSection, lengths: np.ndarray, rows: np.ndarray, max_length: int) -> tuple[int, ...]:
     if data.padding == "max_length":
         return (max_length,)
-    return batches.bucket_widths(lengths, max_length) if data.batching == "bucketed" else ()
+    return batches.bucket_widths(lengths, max_length, rows=rows) if data.batching == "bucketed" else ()
 
 
-def training_memory(plan: Plan, encoded: Encoded, config: Any, parameters: int, precision: Precision) -> int | None:
+def training_memory(
+    plan: Plan, encoded: Encoded | ShardedTokens, config: Any, parameters: int, precision: Precision
+) -> int | None:
     """Bytes that the largest training step takes by the usual formula, None where the model does not say its sizes.
 
     It counts weights, gradients, Adam's moments and activations, and none of what the libraries themselves take.
@@ -164,7 +171,7 @@ def training_memory(plan: Plan, encoded: Encoded, config: Any, parameters: int, 
     try:
         activations = hardware.activation_bytes(
             rows * plan.copies,
-            plan.widths[-1] if plan.widths else int(encoded.lengths.max()),
+            plan.widths[-1] if plan.widths else int(encoded.length_counts[0].max()),
             config.hidden_size,
             config.num_hidden_layers,
             config.num_attention_heads,
@@ -175,10 +182,16 @@ def training_memory(plan: Plan, encoded: Encoded, config: Any, parameters: int, 
     return hardware.training_bytes(parameters, activations)
 
 
-def histogram(lengths: np.ndarray, bars: int = HISTOGRAM_BARS) -> list[tuple[int, int, int]]:
-    """How many rows are how long: (least, greatest, rows) of equally wide ranges of tokens."""
+def histogram(
+    lengths: np.ndarray, bars: int = HISTOGRAM_BARS, rows: np.ndarray | None = None
+) -> list[tuple[int, int, int]]:
+    """How many rows are how long: (least, greatest, rows) of equally wide ranges of tokens.
+
+    Args:
+        rows: how many rows have each of `lengths`; None where there is one of each.
+    """
     edges = np.unique(np.linspace(lengths.min(), lengths.max() + 1, bars + 1).round().astype(int))
-    counts, _ = np.histogram(lengths, edges)
+    counts, _ = np.histogram(lengths, edges, weights=rows)
     return [
         (int(low), int(high) - 1, int(count)) for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
@@ -229,19 +242,19 @@ def show(
     precision: Precision,
 ) -> None:
     """What `--dry-run` adds: balance, lengths, padding and memory."""
-    lengths = prepared.train.encoded.lengths
+    lengths, rows = prepared.train.encoded.length_counts
     _show_balance(voice, prepared)
     voice.table(
         "Length of training rows, in tokens",
         ["tokens", "rows", ""],
         [
-            [f"{low}-{high}", f"{count:,}", "#" * round(BAR_CHARACTERS * count / len(lengths))]
-            for low, high, count in histogram(lengths)
+            [f"{low}-{high}", f"{count:,}", "#" * round(BAR_CHARACTERS * count / rows.sum())]
+            for low, high, count in histogram(lengths, rows=rows)
         ],
     )
     voice.say(f"longest allowed: {prepared.max_length} tokens; rows cut: {_cut_rows(prepared)}")
     if plan.widths:
-        voice.say(f"padding: {batches.padding_share(lengths, plan.widths):.1%} of the tokens of an epoch")
+        voice.say(f"padding: {batches.padding_share(lengths, plan.widths, rows):.1%} of the tokens of an epoch")
     needed = training_memory(
         plan, prepared.train.encoded, loaded.model.config, sum(parameter_counts(loaded.model)), precision
     )
@@ -255,24 +268,17 @@ def _cut_rows(prepared: Prepared) -> str:
 
 
 def _show_balance(voice: Voice, prepared: Prepared) -> None:
-    # Of tokens, those that count.
-    labelled = [
-        (split.name, split.labels if split.words is None else split.labels[split.labels != IGNORED_LABEL])
-        for split in prepared.splits
-        if split.labels is not None
-    ]
+    labelled = [split for split in prepared.splits if split.has_labels]
     if prepared.label_map.problem_type == tasks.REGRESSION:
         _show_numbers(voice, prepared.label_map.names[0], labelled)
         return
-    classes = len(prepared.label_map)
+    found = [split.label_counts(len(prepared.label_map)) for split in labelled]
+    rows = [one.rows for one in found]
     # (splits, classes)
-    counts = np.stack(
-        [labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes) for _, labels in labelled]
-    ).astype(int)
-    rows = [len(labels) for _, labels in labelled]
+    counts = np.stack([one.of_class for one in found])
     voice.table(
-        "Rows by class" if prepared.train.words is None else "Words by tag",
-        ["class", *(name for name, _ in labelled)],
+        "Words by tag" if prepared.label_map.problem_type == tasks.TOKENS else "Rows by class",
+        ["class", *(split.name for split in labelled)],
         [
             [
                 name,
@@ -283,10 +289,13 @@ def _show_balance(voice: Voice, prepared: Prepared) -> None:
     )
 
 
-def _show_numbers(voice: Voice, name: str, labelled: list[tuple[str, np.ndarray]]) -> None:
-    figures: dict[str, Callable[[np.ndarray], Any]] = {"least": np.min, "mean": np.mean, "greatest": np.max}
+def _show_numbers(voice: Voice, name: str, labelled: list[Split | ShardedSplit]) -> None:
+    found = [split.label_range() for split in labelled]
     voice.table(
         f"The number {name}",
-        ["", *(split for split, _ in labelled)],
-        [[what, *(f"{figure(labels):.4g}" for _, labels in labelled)] for what, figure in figures.items()],
+        ["", *(split.name for split in labelled)],
+        [
+            [what, *(f"{figure:.4g}" for figure in figures)]
+            for what, figures in zip(("least", "mean", "greatest"), zip(*found, strict=True), strict=True)
+        ],
     )

@@ -21,6 +21,7 @@ import numpy as np
 from tfft import tasks
 from tfft.backend import keras
 from tfft.data import LabelMap, Split, words
+from tfft.data.labels import LabelCounts, count_labels
 from tfft.data.words import EncodedWords
 from tfft.models import heads
 
@@ -53,8 +54,8 @@ class Problem(Protocol):
     ) -> keras.losses.Loss:
         """The loss to train with."""
 
-    def balanced_weights(self, labels: np.ndarray) -> list[float]:
-        """Class weights that make up for classes of different size in `labels`."""
+    def balanced_weights(self, labels: np.ndarray | LabelCounts) -> list[float]:
+        """Class weights that make up for classes of different size in `labels`, or where those were counted."""
 
     def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """The plain loss over all rows: logits (rows, outputs) and labels as `data.labels.encode_labels` gives them."""
@@ -76,6 +77,10 @@ class Problem(Protocol):
 
     def note_in(self, config: Any) -> None:
         """Writes into a model's configuration what whoever loads it needs to decide as this does."""
+
+
+def _counted(labels: np.ndarray | LabelCounts, names: tuple[str, ...]) -> LabelCounts:
+    return labels if isinstance(labels, LabelCounts) else count_labels(labels, len(names))
 
 
 class _OfRows:
@@ -117,9 +122,9 @@ class SingleLabel(_OfRows):
         """Cross-entropy."""
         return heads.CrossEntropyFromLogits(**settings)
 
-    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+    def balanced_weights(self, labels: np.ndarray | LabelCounts) -> list[float]:
         """Every class counts the same in sum."""
-        return heads.balanced_weights(labels, len(self.names))
+        return heads.balanced_by_counts(_counted(labels, self.names).of_class)
 
     def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Cross-entropy."""
@@ -169,9 +174,9 @@ class MultiLabel(_OfRows):
         """Binary cross-entropy of every class."""
         return heads.BinaryCrossEntropyFromLogits(**settings)
 
-    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+    def balanced_weights(self, labels: np.ndarray | LabelCounts) -> list[float]:
         """For each class, the rows without it for one with it."""
-        return heads.balanced_label_weights(labels)
+        return heads.balanced_labels_by_counts(*_counted(labels, self.names))
 
     def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Binary cross-entropy, the mean over rows and classes."""
@@ -250,7 +255,7 @@ class Regression(_OfRows):
         """Squared error; what is of classes does not count here, and a recipe that asks for it is refused."""
         return heads.SquaredError(r_drop_alpha)
 
-    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+    def balanced_weights(self, labels: np.ndarray | LabelCounts) -> list[float]:
         """There are no classes."""
         raise ValueError("class weights are for classes; this is regression")
 
@@ -311,9 +316,9 @@ class Tokens:
         """Cross-entropy of the pieces that count."""
         return heads.TokenCrossEntropyFromLogits(**settings)
 
-    def balanced_weights(self, labels: np.ndarray) -> list[float]:
+    def balanced_weights(self, labels: np.ndarray | LabelCounts) -> list[float]:
         """Every tag counts the same in sum."""
-        return heads.balanced_weights(labels[labels != words.IGNORED_LABEL], len(self.names))
+        return heads.balanced_by_counts(_counted(labels, self.names).of_class)
 
     def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Cross-entropy, the mean over all pieces that count."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from tfft import optimizers
 from tfft.backend import keras, tf
-from tfft.data import Split, batches
+from tfft.data import ShardedSplit, Split, batches, stream
+from tfft.data.labels import LabelCounts
 from tfft.errors import RecipeError, RunError
 from tfft.models import adversarial, dropout, features, freeze, lora
 from tfft.models.load import Loaded
@@ -77,11 +78,13 @@ def choose_weights(training: TrainingSection, loaded: Loaded) -> list[frozenset[
     return [frozenset(weight.name for weight in model.trainable_weights)]
 
 
-def make_loss(training: TrainingSection, problem: Problem, labels: np.ndarray) -> keras.losses.Loss:
+def make_loss(
+    training: TrainingSection, problem: Problem, labels: np.ndarray | LabelCounts | None
+) -> keras.losses.Loss:
     """The loss to train with. Validation reports the problem's plain loss whatever this is.
 
     Args:
-        labels: of the training rows, for balanced weights.
+        labels: of the training rows, or how often each class occurs there, for balanced weights.
 
     Raises:
         RecipeError: `class_weight` has a name that is no class, or leaves a class out.
@@ -95,10 +98,13 @@ def make_loss(training: TrainingSection, problem: Problem, labels: np.ndarray) -
 
 
 def _class_weights(
-    wanted: Mapping[str, float] | str | None, problem: Problem, labels: np.ndarray
+    wanted: Mapping[str, float] | str | None, problem: Problem, labels: np.ndarray | LabelCounts | None
 ) -> list[float] | None:
-    if wanted is None or isinstance(wanted, str):
-        return None if wanted is None else problem.balanced_weights(labels)
+    if wanted is None:
+        return None
+    if isinstance(wanted, str):
+        assert labels is not None
+        return problem.balanced_weights(labels)
     names = problem.names
     unknown, missing = [name for name in wanted if name not in names], [name for name in names if name not in wanted]
     if unknown or missing:
@@ -159,7 +165,7 @@ def make_schedule(stage: Stage, factor: float = 1.0) -> optimizers.Schedule:
 
 
 def make_batches(
-    train: Split,
+    train: Split | ShardedSplit,
     data: DataSection,
     plan: Plan,
     tokenizer: Any,
@@ -178,18 +184,16 @@ def make_batches(
     """
     dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes, first_epoch, first_batch)
     if plan.replicas > 1:
+        of_tokens = isinstance(train, Split) and train.words is not None
+        of_documents = train.encoded.window_starts is not None
         dataset = batches.shared_out(
-            dataset,
-            plan.replicas,
-            own=own_replicas,
-            of_tokens=train.words is not None,
-            of_documents=train.encoded.window_starts is not None,
+            dataset, plan.replicas, own=own_replicas, of_tokens=of_tokens, of_documents=of_documents
         )
     return batches.twice(dataset) if plan.copies == 2 else dataset
 
 
 def _one_copy(
-    train: Split,
+    train: Split | ShardedSplit,
     data: DataSection,
     plan: Plan,
     tokenizer: Any,
@@ -198,15 +202,17 @@ def _one_copy(
     first_epoch: int,
     first_batch: int,
 ) -> tf.data.Dataset:
-    assert train.labels is not None
     shared: dict[str, Any] = {
         "batch_size": plan.batch_size,
         "seed": seed,
         "gradient_accumulation_steps": plan.accumulated,
-        "row_weights": train.weights,
         "first_epoch": first_epoch,
         "first_batch": first_batch,
     }
+    if isinstance(train, ShardedSplit):
+        return stream.bucketed(train, widths=plan.widths, tokenizer=tokenizer, static_shapes=static_shapes, **shared)
+    assert train.labels is not None
+    shared["row_weights"] = train.weights
     of_tokens = train.words is not None
     if train.features is not None and not of_tokens:
         return batches.of_features(train.features, train.labels, name=features.FEATURES, **shared)

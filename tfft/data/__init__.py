@@ -6,7 +6,10 @@ Nothing here loads TensorFlow: whatever is wrong with the data is said before a 
 - `encode`: texts to token ids, with a cache on disk; `windows`: what becomes of texts that are too long
 - `words`: sentences of words to token ids, and back; `conll`: files of such; `tags`: entities of BIO tags
 - `labels`: labels to class ids
-- `batches` (this one loads TensorFlow): token ids to `tf.data`, `bucketed` or `padded`, and batches for prediction
+- `shards` (this one loads TensorFlow): encoded splits to files of records and back; `manifest`: what is known of
+  those; `records`: a row as a record
+- `batches` (this one too): token ids to `tf.data`, `bucketed` or `padded`, and batches for prediction; `stream` (and
+  this one): batches of rows that are in shards
 
 Example:
     Rows of any source, here lists, to splits whose classes are settled on the training rows.
@@ -35,7 +38,8 @@ from tfft import hub, locations, tasks
 from tfft.data import checks, conll, files, hub_sets, labels, memory, tags
 from tfft.data.columns import ArrayOnDisk
 from tfft.data.encode import Encoded, encode
-from tfft.data.labels import LabelMap
+from tfft.data.labels import LabelCounts, LabelMap, count_labels
+from tfft.data.manifest import ShardedSplit
 from tfft.data.rows import Rows, Splits, counted, sample, split_stratified
 from tfft.data.tables import Targets
 from tfft.data.windows import TRUNCATE, LongText
@@ -43,7 +47,18 @@ from tfft.data.words import EncodedWords, align_labels, encode_words
 from tfft.errors import DataError
 from tfft.recipe import DataSection
 
-__all__ = ["Encoded", "Given", "LabelMap", "Prepared", "Rows", "Split", "Splits", "encode_splits", "read"]
+__all__ = [
+    "Encoded",
+    "Given",
+    "LabelMap",
+    "Prepared",
+    "Rows",
+    "ShardedSplit",
+    "Split",
+    "Splits",
+    "encode_splits",
+    "read",
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,21 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether rows have labels."""
+        return self.labels is not None
+
+    def label_counts(self, classes: int) -> LabelCounts:
+        """Rows of each class; of words that have tags, the pieces that count."""
+        assert self.labels is not None
+        return count_labels(self.labels, classes)
+
+    def label_range(self) -> tuple[float, float, float]:
+        """The least, the mean and the greatest label, where those are numbers."""
+        assert self.labels is not None
+        return float(np.min(self.labels)), float(np.mean(self.labels)), float(np.max(self.labels))
+
     def fingerprint(self) -> str:
         """A SHA-256 over all that is trained on: tokens, labels, weights, in their order."""
         digest = hashlib.sha256()
@@ -97,12 +127,13 @@ class Prepared:
     """All splits of a run, and what was noticed on the way.
 
     Attributes:
+        train: what is trained on; where its rows are in shards, none of them is in memory.
         label_map: the classes, settled on the training split.
         max_length: tokens a row may have.
         notes: plain sentences about the data, for the user.
     """
 
-    train: Split
+    train: Split | ShardedSplit
     validation: Split | None
     test: Split | None
     label_map: LabelMap
@@ -110,9 +141,10 @@ class Prepared:
     notes: tuple[str, ...]
 
     @property
-    def splits(self) -> list[Split]:
+    def splits(self) -> list[Split | ShardedSplit]:
         """Those there are, in the usual order."""
-        return [split for split in (self.train, self.validation, self.test) if split is not None]
+        found: tuple[Split | ShardedSplit | None, ...] = (self.train, self.validation, self.test)
+        return [split for split in found if split is not None]
 
 
 def read(section: DataSection, seed: int, given: Given | None = None, problem_type: str = tasks.SINGLE_LABEL) -> Splits:

@@ -37,19 +37,27 @@ def batches_per_epoch(rows: int, batch_size: int) -> int:
 
 
 def bucket_widths(
-    lengths: np.ndarray, max_length: int, buckets: int = BUCKETS, multiple: int = WIDTH_MULTIPLE
+    lengths: np.ndarray,
+    max_length: int,
+    buckets: int = BUCKETS,
+    multiple: int = WIDTH_MULTIPLE,
+    rows: np.ndarray | None = None,
 ) -> tuple[int, ...]:
     """At most `buckets` widths, ascending, that pad rows of these `lengths` the least; the last holds the longest row.
 
     Candidates are the multiples of `multiple` up to `max_length`. Chosen exactly, by dynamic programming over the
     candidates: cost(j, k) = min over i < j of cost(i, k - 1) + (rows longer than width i, up to width j) * width j.
 
+    Args:
+        rows: how many rows have each of `lengths`; None where there is one of each.
+
     Example:
         >>> bucket_widths(np.array([3, 5, 6, 20, 21]), max_length=32, buckets=2)
         (8, 24)
     """
     rounded = np.minimum(-(-np.maximum(lengths, 1) // multiple) * multiple, max_length)
-    candidates, counts = np.unique(rounded, return_counts=True)
+    candidates, place = np.unique(rounded, return_inverse=True)
+    counts = np.bincount(place, rows)
     below = np.concatenate([[0], np.cumsum(counts)])  # below[j]: rows that fit into candidate j - 1
     size = len(candidates)
     cost = np.full((min(buckets, size) + 1, size + 1), np.inf)
@@ -70,10 +78,15 @@ def bucket_widths(
     return tuple(reversed(widths))
 
 
-def padding_share(lengths: np.ndarray, widths: Sequence[int]) -> float:
-    """The share of padding among all tokens when each row is padded to the narrowest of `widths` that holds it."""
+def padding_share(lengths: np.ndarray, widths: Sequence[int], rows: np.ndarray | None = None) -> float:
+    """The share of padding among all tokens when each row is padded to the narrowest of `widths` that holds it.
+
+    Args:
+        rows: how many rows have each of `lengths`; None where there is one of each.
+    """
+    counts = np.ones(len(lengths), np.int64) if rows is None else rows
     padded = np.asarray(widths)[np.searchsorted(widths, lengths)]
-    return 1.0 - float(lengths.sum()) / float(padded.sum())
+    return 1.0 - float((lengths * counts).sum()) / float((padded * counts).sum())
 
 
 def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -100,24 +113,37 @@ class TokenStates(NamedTuple):
     name: str
 
 
-class _Rows:
-    """Encoded rows as tensors, and the one operation on them: padded batches of chosen rows."""
+class TokenRows:
+    """Encoded rows as tensors, and the one operation on them: padded batches of chosen rows.
 
-    def __init__(self, encoded: Encoded, tokenizer: Any, token_labels: np.ndarray | None = None) -> None:
-        input_names = tokenizer.model_input_names
-        self.offsets = encoded.offsets
-        self.starts = tf.constant(encoded.offsets[:-1])
-        self.lengths = tf.constant(encoded.lengths)
+    Args:
+        starts, lengths: (rows,) int64, where each row begins in the columns, and how many tokens it has.
+        columns: what a model takes of each token, by the name of the input: (tokens,) int32 each.
+        tokenizer: says which inputs the model takes, and the padding.
+    """
+
+    def __init__(self, starts: tf.Tensor, lengths: tf.Tensor, columns: Mapping[str, tf.Tensor], tokenizer: Any) -> None:
+        self.starts, self.lengths, self.columns = starts, lengths, dict(columns)
         self.padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        columns: dict[str, np.ndarray | ArrayOnDisk] = {"input_ids": encoded.input_ids}
         # Models that read the last place, such as XLNet, must not find padding there.
         self.pads_left = tokenizer.padding_side == "left"
-        if "token_type_ids" in input_names and encoded.token_type_ids is not None:
+        self.needs_mask = "attention_mask" in tokenizer.model_input_names
+        self.on_disk: dict[str, ArrayOnDisk] = {}
+        self.offsets = np.zeros(1, np.int64)  # where rows on disk begin
+        self.token_labels: tf.Tensor | None = None
+
+    @classmethod
+    def of(cls, encoded: Encoded, tokenizer: Any, token_labels: np.ndarray | None = None) -> TokenRows:
+        """Those of `encoded`; tokens that are on disk stay there."""
+        columns: dict[str, np.ndarray | ArrayOnDisk] = {"input_ids": encoded.input_ids}
+        if "token_type_ids" in tokenizer.model_input_names and encoded.token_type_ids is not None:
             columns["token_type_ids"] = encoded.token_type_ids
-        self.on_disk = {name: column for name, column in columns.items() if isinstance(column, ArrayOnDisk)}
-        self.columns = {name: tf.constant(column) for name, column in columns.items() if name not in self.on_disk}
-        self.needs_mask = "attention_mask" in input_names
-        self.token_labels = None if token_labels is None else tf.constant(token_labels)
+        on_disk = {name: column for name, column in columns.items() if isinstance(column, ArrayOnDisk)}
+        in_memory = {name: tf.constant(column) for name, column in columns.items() if name not in on_disk}
+        rows = cls(tf.constant(encoded.offsets[:-1]), tf.constant(encoded.lengths), in_memory, tokenizer)
+        rows.on_disk, rows.offsets = on_disk, encoded.offsets
+        rows.token_labels = None if token_labels is None else tf.constant(token_labels)
+        return rows
 
     def batch(self, rows: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
         """The inputs of `rows` (batch,), each (batch, width) int32."""
@@ -243,7 +269,7 @@ def bucketed(
         >>> sorted((tuple(inputs["input_ids"].shape), labels.numpy().tolist()) for inputs, labels, _ in one_epoch)
         [((2, 8), [0, 0]), ((2, 16), [1, 1])]
     """
-    rows = _Rows(encoded, tokenizer, labels if of_tokens else None)
+    rows = TokenRows.of(encoded, tokenizer, labels if of_tokens else None)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
     return _endless(
         rows.batch if states is None else rows.batch_of(states),
@@ -337,7 +363,7 @@ def of_documents(
         windows, and its label as the bits of float32, or several.
     """
     assert encoded.window_starts is not None, "rows that are no windows are for `bucketed`"
-    windows = _Rows(encoded, tokenizer)
+    windows = TokenRows.of(encoded, tokenizer)
     width_of_window = np.asarray(widths, np.int64)[np.searchsorted(widths, encoded.lengths)]
     width_of_text = np.maximum.reduceat(width_of_window, encoded.window_starts[:-1])
     counts = np.diff(encoded.window_starts)
@@ -442,11 +468,7 @@ def _endless(
         if counted is not None:
             weights *= tf.gather(counted, chosen)
         if static_shapes:
-            # The mean over tokens is the loss's own: rows there weigh the same in a partial batch.
-            share = 1.0 if of_tokens else tf.cast(batch_size / real, tf.float32)
-            weights = tf.pad(weights * share, [[0, batch_size - real]])
-            weights.set_shape([batch_size])
-            chosen = tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1))
+            chosen, weights = filled_up(chosen, weights, batch_size, of_tokens)
         labels = labels_of(chosen, width)
         if static_shapes and of_tokens:
             labels = tf.where(tf.range(batch_size)[:, tf.newaxis] < real, labels, IGNORED_LABEL)
@@ -455,6 +477,29 @@ def _endless(
     epochs_left_out, batches_left_out = divmod(first_batch, steps)
     dataset = tf.data.Dataset.counter(first_epoch + epochs_left_out).flat_map(epoch_batches).skip(batches_left_out)
     return without_autotune(dataset.map(fill, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
+
+
+def filled_up(
+    chosen: tf.Tensor, weights: tf.Tensor, batch_size: int, of_tokens: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """As many rows and weights as a whole batch has: copies of the last row, which count nothing.
+
+    Args:
+        chosen: (rows,) at least one.
+        weights: (rows,) float32.
+        of_tokens: the loss is a mean over tokens. Else real rows weigh `batch_size / real rows`, so that the mean over
+            the batch is the mean over the real rows.
+
+    Example:
+        >>> [one.numpy().tolist() for one in filled_up(tf.constant([7, 5]), tf.ones([2]), batch_size=4)]
+        [[7, 5, 5, 5], [2.0, 2.0, 0.0, 0.0]]
+    """
+    real = tf.shape(chosen)[0]
+    # The mean over tokens is the loss's own: rows there weigh the same in a partial batch.
+    share = 1.0 if of_tokens else tf.cast(batch_size / real, tf.float32)
+    weights = tf.pad(weights * share, [[0, batch_size - real]])
+    weights.set_shape([batch_size])
+    return tf.gather(chosen, tf.minimum(tf.range(batch_size), real - 1)), weights
 
 
 def padded(
@@ -655,7 +700,7 @@ def for_prediction(
     Returns:
         The dataset of inputs, and `order` (rows,): row i of the output belongs to row `order[i]` of `encoded`.
     """
-    rows = _Rows(encoded, tokenizer)
+    rows = TokenRows.of(encoded, tokenizer)
     lengths = encoded.lengths
     order = np.argsort(lengths, kind="stable")
     starts = np.arange(0, len(order), batch_size)

@@ -66,6 +66,17 @@ class Encoded:
         return np.diff(self.offsets)
 
     @property
+    def length_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lengths that occur, ascending, and how many rows have each."""
+        lengths, rows = np.unique(self.lengths, return_counts=True)
+        return lengths, rows
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all rows."""
+        return int(self.offsets[-1])
+
+    @property
     def truncated_rows(self) -> int:
         """How many rows lost tokens."""
         return int(np.count_nonzero(self.lost_tokens))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfft import tasks
 from tfft.data.rows import Rows, counted, kind_of, listed
@@ -31,6 +31,28 @@ class LabelMap:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+class LabelCounts(NamedTuple):
+    """How often each class occurs, where the labels themselves are too many to be held.
+
+    Attributes:
+        rows: how many there are; of words that have tags, those that count.
+        of_class: (classes,) integer, those with each class.
+    """
+
+    rows: int
+    of_class: numpy.ndarray
+
+
+def count_labels(labels: numpy.ndarray, classes: int) -> LabelCounts:
+    """Of labels as `encode_labels` gives them: (rows,) ids, those below 0 left out, or (rows, classes) of 0 and 1."""
+    import numpy
+
+    if labels.ndim == 2:
+        return LabelCounts(len(labels), labels.sum(axis=0).astype(int))
+    counted = labels[labels >= 0]
+    return LabelCounts(len(counted), numpy.bincount(counted, minlength=classes))
 
 
 def settle_labels(train: Rows, problem_type: str = tasks.SINGLE_LABEL) -> LabelMap:

@@ -240,14 +240,21 @@ def balanced_weights(labels: np.ndarray, classes: int) -> list[float]:
 
     That is what scikit-learn calls `balanced` (King & Zeng 2001). A class without rows has 1.
     """
-    counts = np.bincount(labels, minlength=classes)
-    return [float(len(labels) / ((counts > 0).sum() * count)) if count else 1.0 for count in counts]
+    return balanced_by_counts(np.bincount(labels, minlength=classes))
 
 
-def balanced_label_weights(labels: np.ndarray) -> list[float]:
-    """For rows with several labels (rows, classes): rows without each label for one with it; 1 where none has it."""
-    counts = labels.sum(axis=0)
-    return [float((len(labels) - count) / count) if count else 1.0 for count in counts]
+def balanced_by_counts(counts: np.ndarray) -> list[float]:
+    """As `balanced_weights`, from how many rows each class has."""
+    return [float(counts.sum() / ((counts > 0).sum() * count)) if count else 1.0 for count in counts]
+
+
+def balanced_labels_by_counts(rows: int, counts: np.ndarray) -> list[float]:
+    """For rows with several labels: rows without each label for one with it; 1 where none has it.
+
+    Args:
+        counts: (classes,) how many of the rows have each label.
+    """
+    return [float((rows - count) / count) if count else 1.0 for count in counts]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

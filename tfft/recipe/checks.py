@@ -8,7 +8,15 @@ from typing import Any
 
 from tfft import tasks
 from tfft.errors import nearest
-from tfft.recipe.sections import CONLL_ENDINGS, FILE_ENDINGS, FILE_KEYS, HUB_KEYS, DataSection, TrainingSection
+from tfft.recipe.sections import (
+    CONLL_ENDINGS,
+    FILE_ENDINGS,
+    FILE_KEYS,
+    HUB_KEYS,
+    SETTLED_IN_SHARDS,
+    DataSection,
+    TrainingSection,
+)
 from tfft.recipe.words import question, shown
 
 # Every key with its value, keys of sections with a dot. A value that is itself wrong is left out: the KeyError of a
@@ -305,6 +313,27 @@ def _check_two_sources(values: Values) -> _Found:
             yield _got(values, f"data.{name}", expected)
 
 
+def _check_shards(values: Values) -> _Found:
+    path = values["data.shards"]
+    if path is None:
+        return
+    why = f"since data.shards is {shown(path)}"
+    for name in ("dataset_name", *FILE_KEYS):
+        if values[f"data.{name}"] is not None:
+            yield _got(values, f"data.{name}", f"null, {why}: rows come from there")
+    for name in SETTLED_IN_SHARDS:
+        if values[f"data.{name}"] is not None:
+            yield _got(values, f"data.{name}", f"null, {why}: that was settled when they were written")
+    for key, wrong, expected, reason in (
+        ("task", "token-classification", "text-classification", "shards are of whole texts"),
+        ("data.long_text", "sliding_window", "truncate or head_tail", "shards have no windows"),
+        ("data.batching", "padded", "bucketed", "padded batches take memory for all rows"),
+        ("training.strategy", "feature_extraction", "another", "the encoder's outputs are kept for all rows"),
+    ):
+        if values[key] == wrong:
+            yield _got(values, key, f"{expected}, {why}: {reason}")
+
+
 def _check_hub_keys(values: Values) -> _Found:
     for name in HUB_KEYS[1:]:
         usual = DataSection.model_fields[name].default
@@ -379,6 +408,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_hub,
     _check_reports,
     _check_two_sources,
+    _check_shards,
     _check_hub_keys,
     _check_validation_split,
     _check_columns,
@@ -391,8 +421,14 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
 def check_source(values: Values) -> _Found:
     """What is missing where the rows do not come as Python objects."""
     hub_id, file = values["data.dataset_name"], values["data.train_file"]
+    if values["data.shards"] is not None:
+        return
     if hub_id is None and file is None:
-        yield "data.train_file", "missing; expected data.train_file (a file of rows) or data.dataset_name (a hub id)"
+        yield (
+            "data.train_file",
+            "missing; expected data.train_file (a file of rows) or data.dataset_name (a hub id), or data.shards (a "
+            "folder)",
+        )
     no_rows = values["data.validation_file"] is None and values["data.validation_split"] is None
     if file is not None and no_rows and values["training.eval_strategy"] != "no" and hub_id is None:
         yield (

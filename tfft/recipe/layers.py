@@ -11,7 +11,7 @@ from tfft.errors import RecipeError
 from tfft.recipe.files import locate, read
 from tfft.recipe.given import Given, Problem, is_tree, leaves, node_tree, parse
 from tfft.recipe.messages import suggestion
-from tfft.recipe.sections import FILE_KEYS, HUB_KEYS, SECTIONS
+from tfft.recipe.sections import FILE_KEYS, HUB_KEYS, SECTIONS, SETTLED_IN_SHARDS, SHARD_KEYS
 from tfft.recipe.words import dotted, question, shown
 from tfft.recipe.yaml_text import COMMAND_LINE, Place, compose, scalar
 
@@ -135,8 +135,10 @@ def without_older_source(root: dict[str, Given]) -> dict[str, Given]:
         given = data.value.get(key)
         return -1 if given is None or given.value is None else given.place.layer
 
-    from_files, from_hub = layer("train_file"), layer("dataset_name")
-    old = HUB_KEYS if from_files > from_hub else FILE_KEYS if from_hub > from_files else ()
-    newest = max(from_files, from_hub)
+    keys = {"train_file": FILE_KEYS, "dataset_name": HUB_KEYS, "shards": SHARD_KEYS}
+    newest = max(map(layer, keys))
+    old = {key for name, of_kind in keys.items() if layer(name) < newest for key in of_kind}
+    if layer("shards") == newest:
+        old.update(SETTLED_IN_SHARDS)
     kept = {key: one for key, one in data.value.items() if not (key in old and one.place.layer < newest)}
     return {**root, "data": Given(kept, data.place)}

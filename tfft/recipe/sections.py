@@ -120,6 +120,11 @@ class DataSection(Section):
     test_file: _Text | None = Field(
         default=None, description="File of test rows, as train_file. Labels are not needed there."
     )
+    shards: _Text | None = Field(
+        default=None,
+        description="Folder of shards that python -m tfft.data shards has written, on any file system that TensorFlow "
+        "knows (gs://…); training reads them as it goes.",
+    )
     validation_split: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="Share of the training rows to validate on, seeded and stratified by label."
     )
@@ -427,6 +432,9 @@ KEYS: tuple[str, ...] = (
 # The keys of either kind of source, inside the section `data`.
 HUB_KEYS = ("dataset_name", "dataset_config_name", "train_split_name", "validation_split_name", "test_split_name")
 FILE_KEYS = ("train_file", "validation_file", "test_file")
+# What is settled when shards are written.
+SHARD_KEYS = ("shards",)
+SETTLED_IN_SHARDS = ("validation_split", "max_train_samples", "max_eval_samples")
 
 
 def json_schema() -> dict[str, Any]:
