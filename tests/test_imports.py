@@ -29,6 +29,7 @@ RANKS = (
     ("console", "environment", "hub", "uploads", "backend"),
     (
         "workers",
+        "tpu",
         "hardware",
         "data",
         "models",

@@ -398,6 +398,30 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.strategy",
         "got 'feature_extraction'; expected another, since data.shards is 'a'",
     ),
+    "padded batches on a TPU": (
+        ("runtime.strategy=tpu", "data.batching=padded"),
+        ("runtime.strategy=tpu", "runtime.tpu_name=local"),
+        "data.batching",
+        "got 'padded'; expected bucketed, since runtime.strategy is tpu: padded batches are made by Python",
+    ),
+    "accumulation on a TPU": (
+        ("runtime.strategy=tpu", "training.gradient_accumulation_steps=2"),
+        ("runtime.strategy=tpu", "runtime.steps_per_execution=8"),
+        "training.gradient_accumulation_steps",
+        "got 2; expected 1, since runtime.strategy is tpu",
+    ),
+    "float16 on a TPU": (
+        ("runtime.strategy=tpu", "runtime.mixed_precision=fp16"),
+        ("runtime.strategy=tpu", "runtime.mixed_precision=no"),
+        "runtime.mixed_precision",
+        "got 'fp16'; expected bf16, no or auto, since runtime.strategy is tpu",
+    ),
+    "a TPU's name without one": (
+        ("runtime.tpu_name=node-1",),
+        ("runtime.tpu_name=node-1", "runtime.strategy=tpu"),
+        "runtime.tpu_name",
+        "got 'node-1'; expected null, since runtime.strategy is auto",
+    ),
     "two ways to validate": (
         ("data.validation_split=0.1",),
         ("data.validation_split=0.1", "~data.validation_file"),

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tfft import data, hardware, plan, problems, scoring, tasks, training
+from tfft import data, hardware, plan, problems, scoring, tasks, tpu, training
 from tfft.backend import keras
 from tfft.console import Voice
 from tfft.data import Given, Prepared, ShardedSplit, Split, shards
+from tfft.data.columns import ArrayOnDisk
 from tfft.data.encode import cache_folder
 from tfft.data.labels import LabelCounts
 from tfft.data.manifest import Encoding
@@ -23,7 +24,7 @@ from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import Loaded, load_classifier
 from tfft.plan import Plan
 from tfft.problems import Problem
-from tfft.recipe import DataSection, ModelSection, Recipe
+from tfft.recipe import DataSection, ModelSection, Recipe, hindrances_on_tpu
 from tfft.training import Best
 from tfft.workers import Cluster
 
@@ -83,19 +84,25 @@ def assemble(
     Raises:
         UserError: the data, the model or the recipe's settings for them do not go together.
     """
-    # Workers find each other before anything that may take longer on one than on another, and TensorFlow lets them only
-    # before it has computed anything.
-    device = hardware.find_device(recipe.runtime.strategy)
-    timeout = recipe.runtime.workers_timeout_seconds
-    distribution = hardware.choose_distribution(recipe.runtime.strategy, _hindrance(recipe), cluster, timeout)
+    # First of all: workers find each other before anything that may take longer on one than on another, and only before
+    # TensorFlow has computed anything; a TPU forgets what was computed before it was made ready.
+    runtime = recipe.runtime
+    device = hardware.find_device(runtime.strategy, runtime.tpu_name)
+    if device.kind == "tpu":
+        _check_for_tpu(recipe)
+    distribution = hardware.choose_distribution(
+        runtime.strategy, _hindrance(recipe), runtime.tpu_name, cluster, runtime.workers_timeout_seconds
+    )
+    precision = hardware.choose_precision(runtime.mixed_precision, device)
     max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
     prepared = prepare(recipe, given, source, tokenizer, max_length, voice)
     problem = problems.make(prepared.label_map)
     names = recipe.training.metrics or tasks.DEFAULT_METRICS[prepared.label_map.problem_type]
     best = _best(recipe, problem, names)
-    precision = hardware.choose_precision(recipe.runtime.mixed_precision, device)
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     auto_class = tasks.TASKS[recipe.task].auto_class
+    if device.kind == "tpu":
+        _check_needs_no_python(prepared.train)
     with hardware.computing_in(precision), distribution.watched(), distribution.scope():
         loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
         accelerated = _accelerated(recipe, loaded.model, source) if recipe.runtime.accelerate else None
@@ -104,8 +111,15 @@ def assemble(
     if prepared.train.encoded.window_starts is not None:
         loss = heads.PooledOverWindows(loss, recipe.data.window_pooling)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
-    planned = plan.make(recipe.data, recipe.training, prepared.train.encoded, max_length, distribution.replicas)
-    plan.check_executions(planned, recipe.runtime.steps_per_execution)
+    planned = plan.make(
+        recipe.data,
+        recipe.training,
+        prepared.train.encoded,
+        max_length,
+        distribution.replicas,
+        is_static=device.kind == "tpu",
+    )
+    plan.check_executions(planned, runtime.steps_per_execution or planned.steps_per_execution)
     plan.show_model(voice, source.name, loaded, device, precision)
     if distribution.reason:
         voice.say(f"devices: {distribution.reason}")
@@ -140,6 +154,20 @@ def _hindrance(recipe: Recipe) -> str | None:
     return "runtime.xla is true" if recipe.runtime.xla else None
 
 
+def _check_for_tpu(recipe: Recipe) -> None:
+    """Of a TPU that `auto` found; for one that is asked for, the recipe was looked at."""
+    if hindrances := hindrances_on_tpu(recipe, f"since training is done on a TPU ({tpu.sign()})"):
+        raise RecipeError("\n".join(hindrances) + "\n(or take runtime.strategy=cpu)")
+
+
+def _check_needs_no_python(train: Split | ShardedSplit) -> None:
+    if isinstance(train, Split) and isinstance(train.encoded.input_ids, ArrayOnDisk):
+        raise RecipeError(
+            "runtime.strategy: on a TPU no Python may read the rows, and so many are kept on disk, where Python reads "
+            "them; write them as shards (python -m tfft.data shards) and give data.shards"
+        )
+
+
 def _accelerated(recipe: Recipe, model: keras.Model, source: Checkpoint) -> int:
     """How many layers compute the faster way now."""
     accelerated = faster.accelerate(model, recipe.training.gradient_checkpointing)
@@ -168,7 +196,6 @@ def prepare(
 
     Args:
         max_length: tokens a row may have.
-        others: as in `assemble`.
 
     Raises:
         UserError: the rows cannot be used.

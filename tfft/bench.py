@@ -227,7 +227,7 @@ def tune(
     """
     from tfft import hardware
 
-    precisions = hardware.precisions_of(hardware.find_device(chosen.runtime.strategy))
+    precisions = hardware.precisions_of(hardware.find_device(chosen.runtime.strategy, chosen.runtime.tpu_name))
     has_few_shapes = chosen.data.batching == "bucketed" or chosen.data.padding == "max_length"
     programs = [
         {"runtime.mixed_precision": precision, "runtime.accelerate": accelerate, "runtime.xla": xla}

@@ -501,7 +501,7 @@ class _Course:
     def _can_be_seen_from(self, found: State) -> bool:
         """Whether training again from the state leads to where the loss was seen, on one device."""
         same_stage = found.facts["more"]["place"]["number"] == self.place.number
-        return same_stage and not found.facts["finished"] and self.plan.replicas == 1
+        return same_stage and not found.facts["finished"] and self.plan.replicas == 1 and not self.plan.is_static
 
 
 def _best_name(epoch: int | None) -> str:

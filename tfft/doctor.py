@@ -115,8 +115,6 @@ def look_at_device() -> Finding:
     said = (
         f"{device.kind} ({device.name}, {os.cpu_count()} cores), mixed_precision: {precision.name}, {precision.reason}"
     )
-    if os.environ.get("TPU_NAME") or os.environ.get("COLAB_TPU_ADDR"):
-        return Finding("device", "note", f"{said}; a TPU is named by the environment, and this version does not use it")
     if device.kind == "cpu" and os.path.exists("/proc/driver/nvidia/version"):
         mend = f"pip install 'tensorflow[and-cuda]=={environment.installed_version('tensorflow')}'"
         return Finding("device", "note", f"{said}; there is an NVIDIA GPU that TensorFlow does not see", mend)

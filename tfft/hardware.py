@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from tfft import environment, locations, workers
+from tfft import environment, locations, tpu, workers
 from tfft.backend import keras, tf
 from tfft.console import quiet_stderr
-from tfft.errors import RunError
+from tfft.errors import HardwareError, RunError
 from tfft.workers import Cluster
 
 # From this compute capability on, NVIDIA GPUs have matrix units for the type.
 _BF16_CAPABILITY = (8, 0)
 _FP16_CAPABILITY = (7, 0)
+# Below it an NVIDIA GPU does not compute in float16 at all.
+_LEAST_FP16_CAPABILITY = (5, 3)
 
 # A processor with AMX computes in bfloat16 where its products are at least so many times as fast.
 _WORTHWHILE = 1.5
@@ -37,8 +39,8 @@ class Device:
     """What a run computes on.
 
     Attributes:
-        kind: `cpu` or `gpu`.
-        name: the processor's or the GPU's name.
+        kind: `cpu`, `gpu` or `tpu`.
+        name: the processor's or the GPU's name, or what shows that there is a TPU.
         compute_capability: of an NVIDIA GPU, else None.
         has_amx: whether the processor multiplies bfloat16 matrices in AMX tiles.
     """
@@ -139,15 +141,20 @@ class Precision:
     reason: str
 
 
-def find_device(wanted: str = "auto") -> Device:
-    """What to compute on: the first GPU that TensorFlow sees, else the processor.
+def find_device(wanted: str = "auto", tpu_name: str | None = None) -> Device:
+    """What to compute on: a TPU where there plainly is one, the first GPU that TensorFlow sees, else the processor.
 
     Args:
         wanted: as in `runtime.strategy`. For `cpu`, TensorFlow leaves the GPUs alone from here on.
+        tpu_name: as in `runtime.tpu_name`.
 
     Raises:
+        HardwareError: `tpu` is wanted, and there is none, or one that is there cannot be used.
         RunError: `one_device` is wanted, which is a GPU, and there is none; or `cpu` is, and the GPUs are in use.
     """
+    if uses_tpu(wanted):
+        tpu.connect(tpu_name)
+        return Device("tpu", tpu_name or tpu.address())
     gpus = tf.config.get_visible_devices("GPU")
     if wanted == "one_device" and not gpus:
         raise RunError(
@@ -167,20 +174,40 @@ def find_device(wanted: str = "auto") -> Device:
     return Device("cpu", environment.processor_name(), has_amx="amx_bf16" in environment.processor_flags())
 
 
+def uses_tpu(wanted: str) -> bool:
+    """Whether a run with this `runtime.strategy` is one on a TPU."""
+    return wanted == "tpu" or (wanted == "auto" and tpu.sign() is not None)
+
+
 def choose_distribution(
-    wanted: str, hindrance: str | None = None, cluster: Cluster | None = None, timeout: float = 300
+    wanted: str,
+    hindrance: str | None = None,
+    tpu_name: str | None = None,
+    cluster: Cluster | None = None,
+    timeout: float = 300,
 ) -> Distribution:
-    """Over which devices to spread: all GPUs for `mirrored`, and for `auto` where there are several.
+    """Over which devices to spread: all GPUs for `mirrored`, and for `auto` where there are several; a TPU's cores.
 
     Args:
         wanted: as in `runtime.strategy`.
         hindrance: a setting with which training is done on one device, such as `runtime.xla=true`.
+        tpu_name: as in `runtime.tpu_name`.
         cluster: the workers, where there are several; all of them have to call this.
         timeout: seconds to wait for them.
 
     Raises:
         RunError: several devices are wanted, and there is one alone, or a hindrance; or a worker did not come.
     """
+    if uses_tpu(wanted):
+        if cluster is not None:
+            raise RunError(
+                f"runtime.strategy: got {wanted} with a TPU and {len(cluster.addresses)} workers, told of by "
+                f"{cluster.source}; expected one worker for a TPU"
+            )
+        strategy = tpu.connect(tpu_name)
+        cores = strategy.num_replicas_in_sync
+        why = "as asked" if wanted == "tpu" else f"since {tpu.sign()}"
+        return Distribution(cores, f"a TPU of {cores} {'core' if cores == 1 else 'cores'}, {why}", strategy)
     if cluster is not None:
         if hindrance:
             expected = "one worker" if wanted == "auto" else "auto or one_device"
@@ -252,9 +279,20 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
 
 
 def choose_precision(wanted: str, device: Device) -> Precision:
-    """The precision for `runtime.mixed_precision`: as asked, or for `auto` by what the device computes fast."""
+    """The precision for `runtime.mixed_precision`: as asked, or for `auto` by what the device computes fast.
+
+    Raises:
+        HardwareError: one is asked for that the device does not compute in.
+    """
     if wanted != "auto":
+        if not _computes_in(wanted, device):
+            raise HardwareError(
+                f"runtime.mixed_precision: got {wanted}, in which this {device.kind.upper()} ({device.name}) does not "
+                f"compute; expected {' or '.join(one for one in POLICIES if _computes_in(one, device))}, or auto"
+            )
         return Precision(wanted, "as asked")
+    if device.kind == "tpu":
+        return Precision("bf16", "a TPU multiplies bfloat16 matrices")
     if device.kind == "gpu":
         if device.compute_capability is None:
             return Precision("no", "the GPU does not say which 16-bit types it is fast at")
@@ -269,6 +307,14 @@ def choose_precision(wanted: str, device: Device) -> Precision:
             return Precision("bf16", f"the processor has AMX, and its products were {times:.1f} times as fast")
         return Precision("no", f"the processor has AMX, but its bfloat16 was only {times:.1f} times as fast")
     return Precision("no", "the processor has no AMX, so 16-bit types would be slower")
+
+
+def _computes_in(precision: str, device: Device) -> bool:
+    """Whether the device can, at whatever speed. Processors do everything, and a GPU that says nothing may."""
+    if device.kind == "tpu":
+        return precision != "fp16"
+    least = {"no": (0, 0), "bf16": _BF16_CAPABILITY, "fp16": _LEAST_FP16_CAPABILITY}[precision]
+    return device.compute_capability is None or device.compute_capability >= least
 
 
 def _bf16_speed(device: Device) -> float:
@@ -304,7 +350,7 @@ def product_peak(precision: str) -> float:
 
 def precisions_of(device: Device) -> tuple[str, ...]:
     """The values of `runtime.mixed_precision` that are worth a trial on the device."""
-    if device.kind == "cpu":
+    if device.kind in ("cpu", "tpu"):
         return ("no", "bf16")
     fast = (("bf16", _BF16_CAPABILITY), ("fp16", _FP16_CAPABILITY))
     capability = device.compute_capability

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from tfft.recipe import DataSection, TrainingSection
 HISTOGRAM_BARS = 8
 BAR_CHARACTERS = 40
 CLASSES_SHOWN = 12
+# Of a TPU, which waits for Python after each execution.
+MOST_EXECUTED_TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Plan:
         stages: in their order, at least one.
         widths: the tokens a batch may be wide; empty where every batch is as wide as its longest row.
         replicas: devices that a batch is shared out to.
+        is_static: whether all batches have one shape, known beforehand, as a TPU wants it; then there is one width.
+        steps_per_execution: batches in one call of the compiled step, unless the recipe says.
     """
 
     batch_size: int
@@ -63,6 +68,8 @@ class Plan:
     stages: tuple[Stage, ...]
     widths: tuple[int, ...]
     replicas: int = 1
+    is_static: bool = False
+    steps_per_execution: int = 1
 
     @property
     def total_batches(self) -> int:
@@ -96,20 +103,42 @@ def make(
     encoded: Encoded | ShardedTokens,
     max_length: int,
     replicas: int = 1,
+    is_static: bool = False,
 ) -> Plan:
-    """The plan for these training rows, on so many devices."""
+    """The plan for these training rows, on so many devices.
+
+    Args:
+        is_static: make all batches of one shape: as wide as the longest row, rounded up.
+    """
     batch_size = training.per_device_train_batch_size * replicas
     accumulated = training.gradient_accumulation_steps
     batches_per_epoch = batches.batches_per_epoch(encoded.texts, batch_size)
+    stages = tuple(_stage(settings, batches_per_epoch, accumulated) for settings in settings_of_stages(training))
     return Plan(
         batch_size=batch_size,
         copies=2 if training.r_drop_alpha else 1,
         accumulated=accumulated,
         batches_per_epoch=batches_per_epoch,
-        stages=tuple(_stage(settings, batches_per_epoch, accumulated) for settings in settings_of_stages(training)),
-        widths=_widths(data, *encoded.length_counts, max_length),
+        stages=stages,
+        widths=_widths(data, *encoded.length_counts, max_length, 1 if is_static else batches.BUCKETS),
         replicas=replicas,
+        is_static=is_static,
+        steps_per_execution=_executed_together(stages, batches_per_epoch) if is_static else 1,
     )
+
+
+def _executed_together(stages: Sequence[Stage], batches_per_epoch: int) -> int:
+    """How many batches, up to `MOST_EXECUTED_TOGETHER`, a call may have, so that stages end with a call.
+
+    The last call of a whole epoch may have fewer.
+
+    Example:
+        >>> _executed_together([], batches_per_epoch=459), _executed_together([], batches_per_epoch=3)
+        (32, 3)
+    """
+    ends = {stage.total_batches % batches_per_epoch for stage in stages}
+    most = min(MOST_EXECUTED_TOGETHER, batches_per_epoch)
+    return max(one for one in range(1, most + 1) if all(end % one == 0 for end in ends))
 
 
 def check_executions(plan: Plan, steps_per_execution: int) -> None:
@@ -153,10 +182,10 @@ def _stage(settings: TrainingSection, batches_per_epoch: int, accumulated: int) 
     )
 
 
-def _widths(data: DataSection, lengths: np.ndarray, rows: np.ndarray, max_length: int) -> tuple[int, ...]:
+def _widths(data: DataSection, lengths: np.ndarray, rows: np.ndarray, max_length: int, buckets: int) -> tuple[int, ...]:
     if data.padding == "max_length":
         return (max_length,)
-    return batches.bucket_widths(lengths, max_length, rows=rows) if data.batching == "bucketed" else ()
+    return batches.bucket_widths(lengths, max_length, buckets, rows=rows) if data.batching == "bucketed" else ()
 
 
 def training_memory(

@@ -182,13 +182,15 @@ def make_batches(
         first_batch: batches from there on that are left out, since they were trained before.
         own_replicas: for which to give parts, where other processes have the others; None gives all.
     """
-    dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes, first_epoch, first_batch)
+    dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes or plan.is_static, first_epoch, first_batch)
     if plan.replicas > 1:
         of_tokens = isinstance(train, Split) and train.words is not None
         of_documents = train.encoded.window_starts is not None
         dataset = batches.shared_out(
             dataset, plan.replicas, own=own_replicas, of_tokens=of_tokens, of_documents=of_documents
         )
+    if plan.is_static:
+        dataset = batches.of_shape(dataset, plan.batch_size // plan.replicas, plan.widths[-1])
     return batches.twice(dataset) if plan.copies == 2 else dataset
 
 
@@ -261,7 +263,7 @@ def compile_model(
         optimizer=make_optimizer(training, plan, multipliers),
         loss=loss,
         jit_compile=runtime.xla,
-        steps_per_execution=runtime.steps_per_execution,
+        steps_per_execution=runtime.steps_per_execution or plan.steps_per_execution,
     )
     # Or the step is traced twice: TensorFlow traces anew a function that has made variables.
     model.optimizer.build(model.trainable_variables)

@@ -640,6 +640,23 @@ def _labelled(labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(tf.not_equal(labels, IGNORED_LABEL), tf.float32))
 
 
+def of_shape(dataset: tf.data.Dataset, rows: int, width: int) -> tf.data.Dataset:
+    """`dataset` with every shape whole, for compilers that want to know them before a batch is there.
+
+    Args:
+        dataset: of (inputs, labels, weights), each batch of so many rows, inputs of so many tokens.
+    """
+
+    @_branchless
+    def shaped(inputs: dict[str, tf.Tensor], labels: tf.Tensor, weights: tf.Tensor) -> Any:
+        found = {name: tf.ensure_shape(values, [rows, width]) for name, values in inputs.items()}
+        # Of tokens that have labels, each row has as many as its inputs.
+        of_labels = [rows, *(width if size is None else size for size in labels.shape[1:])]
+        return found, tf.ensure_shape(labels, of_labels), tf.ensure_shape(weights, [rows])
+
+    return without_autotune(dataset.map(shaped, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))
+
+
 def twice(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Every batch with its rows twice, the second half the same as the first: what R-Drop compares."""
 

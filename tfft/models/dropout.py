@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tfft import tpu
 from tfft.backend import keras, tf
 
 # Random bits for each value of a mask: its rate is a multiple of 2 ** -16.
@@ -148,7 +149,10 @@ def dropout(values: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
 
     @tf.custom_gradient
     def dropped(values: tf.Tensor) -> Any:
-        kept = _bits(tf.shape(values), key) >= least - 2 ** (MASK_BITS - 1)
+        if tpu.in_use():
+            kept = _uniform(tf.shape(values), key) >= least / 2**MASK_BITS
+        else:
+            kept = _bits(tf.shape(values), key) >= least - 2 ** (MASK_BITS - 1)
 
         def masked(values: tf.Tensor) -> tf.Tensor:
             return values * (tf.cast(kept, values.dtype) * tf.cast(scale, values.dtype))
@@ -156,6 +160,18 @@ def dropout(values: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
         return masked(values), masked
 
     return dropped(values)
+
+
+def _uniform(shape: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Uniform float32 from 0 to below 1: what a TPU draws, whose values have 32 bits and are not cut into smaller ones.
+
+    TensorFlow's own way; its numbers are others than those of `_bits`.
+    """
+    seed, call, replica, layer, place = tf.unstack(tf.cast(key, tf.int32), num=5)
+    # Of 31 bits, 1,024 layers with 4 places each leave 19 for the replica.
+    where = (replica * 2**_LAYER_BITS + layer) * 2**_PLACE_BITS + place
+    of_call = tf.random.experimental.stateless_fold_in(tf.stack([seed, where]), call)
+    return tf.random.stateless_uniform(shape, of_call)
 
 
 def _bits(shape: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

@@ -111,8 +111,19 @@ def load_weights(model: keras.Model, checkpoint: Checkpoint) -> Loaded:
     else:
         new, unused = _load_pytorch(model, checkpoint)
     _check_encoder(model, new, checkpoint.name)
+    _compute_head_in_float32(model)
     skip_autograph(model)
     return Loaded(model, tuple(new), tuple(unused))
+
+
+def _compute_head_in_float32(model: keras.Model) -> None:
+    """Whatever is not the encoder computes in float32, under mixed precision too: few products, and all the scores."""
+    encoder = getattr(model, model.base_model_prefix)
+    inside = {id(layer) for layer in (encoder, *encoder.submodules)}
+    for layer in model.submodules:
+        if isinstance(layer, keras.layers.Layer) and id(layer) not in inside:
+            # Keras says a layer's precision when it is made, and these are made by Transformers.
+            layer._set_dtype_policy("float32")
 
 
 def skip_autograph(model: keras.Model) -> None:

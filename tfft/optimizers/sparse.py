@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from tfft import tpu
 from tfft.backend import tf
 
 
@@ -24,8 +25,11 @@ class SumsFirst:
     """
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]], *args: Any, **kwargs: Any) -> Any:
-        """As Keras's. Between devices gradients go dense: parts differ in their number from device to device."""
-        several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        """As Keras's. Between devices gradients go dense: parts differ in their number from device to device.
+
+        So they do on a TPU, which knows no shapes that follow from values.
+        """
+        several = tf.distribute.get_strategy().num_replicas_in_sync > 1 or tpu.in_use()
         pairs = [
             (tf.convert_to_tensor(gradient) if several and gradient is not None else summed(gradient), variable)
             for gradient, variable in grads_and_vars

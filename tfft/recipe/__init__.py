@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from tfft import tasks
 from tfft.errors import RecipeError
+from tfft.recipe import checks
 from tfft.recipe.checks import CHECKS, check_source
 from tfft.recipe.files import LARGEST_FILE, STANDARD_INPUT, header, locate, names, read
 from tfft.recipe.given import Given, Problem, from_python, is_tree, parse, plain_values
@@ -54,6 +55,7 @@ __all__ = [
     "TrainingSection",
     "from_mapping",
     "header",
+    "hindrances_on_tpu",
     "json_schema",
     "load",
     "locate",
@@ -108,6 +110,15 @@ def from_mapping(
     return _resolve(with_extended(tree, Path(), [], problems), overrides, source, rows_given, problems)
 
 
+def hindrances_on_tpu(recipe: Recipe, why: str) -> list[str]:
+    """A sentence for each key that a run on a TPU cannot follow.
+
+    Args:
+        why: that is one, as a clause: `since TPU_NAME is node-1`.
+    """
+    return [f"{key}: {text}" for key, text in checks.hindrances_on_tpu(_values(recipe), why)]
+
+
 def _resolve(
     layers: Sequence[Given], overrides: Sequence[str], name: str, rows_given: bool, problems: list[Problem]
 ) -> Recipe:
@@ -132,8 +143,8 @@ def _resolve(
     is_whole = all(one.key != "extends" for one in problems)
     recipe, wrong = _validated(plain, note, is_whole)
     values = _values(recipe) if recipe is not None else _values_that_hold(plain, wrong)
-    checks = CHECKS if rows_given else (*CHECKS, check_source)
-    for check in checks if is_whole else ():
+    wanted = CHECKS if rows_given else (*CHECKS, check_source)
+    for check in wanted if is_whole else ():
         try:
             for key, text in check(values):
                 note(key, text)

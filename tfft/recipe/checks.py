@@ -171,6 +171,34 @@ def _check_compiler(values: Values) -> _Found:
         yield _got(values, "data.batching", expected)
 
 
+def _check_tpu(values: Values) -> _Found:
+    if values["runtime.strategy"] == "tpu":
+        yield from hindrances_on_tpu(values, "since runtime.strategy is tpu")
+    elif values["runtime.tpu_name"] is not None:
+        expected = f"null, since runtime.strategy is {values['runtime.strategy']}: it is for tpu only"
+        yield _got(values, "runtime.tpu_name", expected)
+
+
+def hindrances_on_tpu(values: Values, why: str) -> _Found:
+    """What a TPU does not do: it computes whole batches of one shape, which no Python has a part in."""
+    for key, wrong, expected, reason in (
+        ("data.batching", "padded", "bucketed", "padded batches are made by Python"),
+        ("data.long_text", "sliding_window", "truncate or head_tail", "texts have any number of windows"),
+        (
+            "training.strategy",
+            "feature_extraction",
+            "another",
+            "the encoder's outputs are computed once, on one device",
+        ),
+        ("runtime.xla", True, "false", "a TPU's steps are always compiled"),
+        ("runtime.mixed_precision", "fp16", "bf16, no or auto", "a TPU does not compute in float16"),
+    ):
+        if values[key] == wrong:
+            yield _got(values, key, f"{expected}, {why}: {reason}")
+    if values["training.gradient_accumulation_steps"] > 1:
+        yield _got(values, "training.gradient_accumulation_steps", f"1, {why}: take larger batches")
+
+
 def _check_checkpointing(values: Values) -> _Found:
     if not values["training.gradient_checkpointing"]:
         return
@@ -396,6 +424,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_problem,
     _check_long_text,
     _check_compiler,
+    _check_tpu,
     _check_checkpointing,
     _check_tokens,
     _check_loss,

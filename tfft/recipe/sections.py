@@ -367,10 +367,15 @@ class RuntimeSection(Section):
     mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_no_for_false)] = Field(
         default="auto", description="Precision of the matrix products; auto takes what the device is fast at."
     )
-    strategy: Literal["auto", "cpu", "one_device", "mirrored", "multi_worker"] = Field(
+    strategy: Literal["auto", "cpu", "one_device", "mirrored", "multi_worker", "tpu"] = Field(
         default="auto",
-        description="What to compute on: auto takes all GPUs and workers there are; one_device wants one GPU, mirrored "
-        "several, multi_worker several processes.",
+        description="What to compute on: auto takes all GPUs and workers there are, or a TPU; one_device wants one "
+        "GPU, mirrored several, multi_worker several processes, tpu a TPU.",
+    )
+    tpu_name: _Text | None = Field(
+        default=None,
+        description="The TPU: local, a name in Google's cloud, or grpc://HOST:PORT; null takes what the environment "
+        "names (TPU_NAME), or this machine's.",
     )
     workers: tuple[_Text, ...] | None = Field(
         default=None,
@@ -379,8 +384,10 @@ class RuntimeSection(Section):
     )
     workers_timeout_seconds: _Count = Field(default=300, description="How long a worker waits for the others to start.")
     xla: bool = Field(default=False, description="Compile the training step with XLA.")
-    steps_per_execution: _Count = Field(
-        default=1, description="Batches in one call of the compiled step, for devices that wait for Python."
+    steps_per_execution: _Count | None = Field(
+        default=None,
+        description="Batches in one call of the compiled step, for devices that wait for Python; null is 1, and up to "
+        "32 on a TPU.",
     )
     accelerate: bool = Field(
         default=True,
