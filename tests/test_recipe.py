@@ -176,6 +176,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "runtime.xla",
         "got true; expected false, since data.long_text is sliding_window",
     ),
+    "workers that nobody asks": (
+        ("runtime.workers=[a:1, b:1]", "runtime.strategy=mirrored"),
+        ("runtime.workers=[a:1, b:1]",),
+        "runtime.workers",
+        "expected null, since runtime.strategy is mirrored: auto and multi_worker take several processes",
+    ),
     "checkpoints of stock layers": (
         ("training.gradient_checkpointing=true", "runtime.accelerate=false"),
         ("training.gradient_checkpointing=true",),

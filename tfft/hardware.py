@@ -210,10 +210,9 @@ def choose_distribution(
         return Distribution(cores, f"a TPU of {cores} {'core' if cores == 1 else 'cores'}, {why}", strategy)
     if cluster is not None:
         if hindrance:
-            expected = "one worker" if wanted == "auto" else "auto or one_device"
             raise RunError(
-                f"runtime.strategy: got {wanted} with {len(cluster.addresses)} workers; expected {expected}, since "
-                f"{hindrance}"
+                f"runtime.strategy: got {wanted} with {len(cluster.addresses)} workers, told of by {cluster.source}; "
+                f"expected one, since {hindrance}"
             )
         return _over_workers(cluster, timeout)
     if wanted not in ("auto", "mirrored"):

@@ -162,6 +162,13 @@ def _check_long_text(values: Values) -> _Found:
         yield _got(values, "data.stride", f"less than data.max_length, which is {length}")
 
 
+def _check_workers(values: Values) -> _Found:
+    strategy = values["runtime.strategy"]
+    if values["runtime.workers"] is not None and strategy not in ("auto", "multi_worker"):
+        expected = f"null, since runtime.strategy is {strategy}: auto and multi_worker take several processes"
+        yield _got(values, "runtime.workers", expected)
+
+
 def _check_compiler(values: Values) -> _Found:
     free = values["data.batching"] == "padded" and values["data.padding"] == "longest"
     if values["runtime.xla"] and free:
@@ -423,6 +430,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_stages,
     _check_problem,
     _check_long_text,
+    _check_workers,
     _check_compiler,
     _check_tpu,
     _check_checkpointing,
