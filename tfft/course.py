@@ -321,8 +321,8 @@ class _Course:
                 [
                     *([callbacks.ThroughputLog(plan.copies)] if training.include_tokens_per_second else []),
                     self.clock,
-                    callbacks.LearningRateLog(),
                     *([scores] if self.score else []),
+                    callbacks.LearningRateLog(),
                     on_nan,
                     budget,
                     stop,
