@@ -115,7 +115,7 @@ def rows_in(dataset: Any, count: int) -> list[tuple[Any, ...]]:
     [
         (tasks.SINGLE_LABEL, True, True),
         (tasks.MULTI_LABEL, False, True),
-        (tasks.REGRESSION, True, False),
+        pytest.param(tasks.REGRESSION, True, False, marks=pytest.mark.slow),
     ],
 )
 def test_an_epoch_has_every_row_once(
@@ -170,14 +170,14 @@ def test_a_training_goes_on_at_a_batch(tmp_path: Path, tokenizer: Any) -> None:
     """Inside a buffer, at its end, at the last batch of an epoch, in later epochs."""
     _, sharded = written(tmp_path, tokenizer)
     whole = list(streamed(sharded.train, tokenizer).take(4 * steps_of()))
-    for epoch, first_batch in ((0, 5), (0, 8), (0, 13), (0, 31), (1, 0), (1, 17)):
+    for epoch, first_batch in ((0, 5), (0, 13), (1, 17)):
         part = streamed(sharded.train, tokenizer, first_epoch=epoch, first_batch=first_batch).take(6)
         begin = epoch * steps_of() + first_batch
         for one, other in zip(whole[begin : begin + 6], part, strict=True):
             tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize(("count", "accumulated"), [(53, 5), (53, 99), (52, 3), (3, 2)])
+@pytest.mark.parametrize(("count", "accumulated"), [(53, 5), (3, 2)])
 def test_what_batches_of_a_step_weigh(tmp_path: Path, tokenizer: Any, count: int, accumulated: int) -> None:
     _, sharded = written(tmp_path, tokenizer, count=count)
     steps = batches.batches_per_epoch(count, 4)

@@ -139,6 +139,7 @@ def test_a_step_for_a_tpu_has_nothing_that_one_forbids(
     assert np.isfinite(assert_a_tpu_can(loaded.model.train_step, dataset))
 
 
+@pytest.mark.slow
 def test_an_ordinary_step_would_not_do(tokenizer: Any, found: checkpoint.Checkpoint) -> None:
     """What the test above looks for is found where it is: words of random bits, embeddings' rows by their values."""
     rows, section = prepared(tokenizer)
@@ -156,9 +157,7 @@ def test_an_ordinary_step_would_not_do(tokenizer: Any, found: checkpoint.Checkpo
     dataset = training.make_batches(rows.train, section, planned, tokenizer, 1, False)
     assert not all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(dataset.element_spec))
     traced = tf.function(model.train_step, jit_compile=True).get_concrete_function(dataset.element_spec)
-    assert {one.type for one in operations(traced.graph)} & FORBIDDEN >= {"Bitcast", "UniqueV2"} or (
-        {one.type for one in operations(traced.graph)} & FORBIDDEN >= {"Bitcast", "Unique"}
-    )
+    assert {one.type for one in operations(traced.graph)} & FORBIDDEN == {"Bitcast", "Unique"}
 
 
 def test_shards_for_a_tpu_need_no_python(tmp_path: Path, tokenizer: Any) -> None:
@@ -378,7 +377,7 @@ def _two_classes() -> Any:
     return LabelMap(("0", "1"), (0, 1))
 
 
-@pytest.mark.parametrize("accelerated", [True, False])
+@pytest.mark.parametrize("accelerated", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_rows_of_padding_alone_give_no_nan_in_float16(found: checkpoint.Checkpoint, accelerated: bool) -> None:
     hardware.set_seed(1)
     with hardware.computing_in(Precision("fp16", "as asked")):
