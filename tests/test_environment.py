@@ -43,6 +43,17 @@ def test_one_requirement(needed: str, expected: str | None) -> None:
     assert environment.misfits([Requirement(needed)]) == ([] if expected is None else [expected])
 
 
+def test_tensorflow_for_tpus_is_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name != "tensorflow-tpu":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "2.20.0"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert environment.installed_version("tensorflow") == "2.20.0"
+    assert environment.installed_version("tf_keras") is None
+
+
 @pytest.mark.usefixtures("these_versions")
 def test_the_message_lists_all_and_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = [Requirement(one) for one in ("tensorflow>=2.19", "transformers>=4.46,<5", "evaluate>=0.4")]

@@ -18,13 +18,19 @@ from tfft.errors import UserError
 # What a run writes down about its environment; the rest of the lock follows from these.
 REPORTED = ("tensorflow", "tf_keras", "transformers", "tokenizers", "datasets", "evaluate", "numpy")
 
+# Distributions with the modules of another: TensorFlow for TPUs comes as a package of its own.
+_IN_PLACE_OF = {"tensorflow": "tensorflow-tpu"}
+
 
 def installed_version(distribution: str) -> str | None:
-    """The installed version of a distribution, or None."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    """The installed version of a distribution, or of one that has the same modules; None where neither is installed."""
+    for name in (distribution, _IN_PLACE_OF.get(distribution)):
+        if name is not None:
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                pass
+    return None
 
 
 def requirements() -> list[Requirement]:
