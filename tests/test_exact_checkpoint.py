@@ -116,6 +116,7 @@ def test_it_goes_on_more_than_once(tmp_path: Path) -> None:
     assert_equal(train(tmp_path / "run"), whole)
 
 
+@pytest.mark.slow
 def test_several_batches_in_an_execution(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", steps_per_execution=4)
     with pytest.raises(Killed):

@@ -266,7 +266,7 @@ def test_every_technique_of_a_recipe_changes_what_is_learned(tmp_path: Path, job
     assert len(set(losses.values())) == len(losses), losses
 
 
-@pytest.mark.parametrize("head", ["cls", "mean"])
+@pytest.mark.parametrize("head", ["cls", pytest.param("mean", marks=pytest.mark.slow)])
 def test_a_head_of_its_own_is_trained_on_outputs_computed_once(tmp_path: Path, job: Job, head: str) -> None:
     """The encoder stays as it is; the model of the result takes text, and its folder can be trained on."""
     changes: dict[str, Any] = {
@@ -296,6 +296,7 @@ def test_a_head_of_its_own_is_trained_on_outputs_computed_once(tmp_path: Path, j
     assert onward.scores["eval"]["loss"] == pytest.approx(result.scores["eval"]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_acceleration_can_be_turned_off_and_says_where_it_is_not_for_the_model(
     tmp_path: Path, job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,7 +38,7 @@ def fitted(tmp_path: Path, job: Job) -> Any:
     return fit
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("pooling", ["mean", pytest.param("max", marks=pytest.mark.slow)])
 def test_windows_are_scored_and_predicted_as_one_text(tmp_path: Path, fitted: Any, pooling: str) -> None:
     data = {"long_text": "sliding_window", "stride": 4, "window_pooling": pooling}
     result = fitted("run", data, gradient_accumulation_steps=2)
@@ -67,6 +67,7 @@ def test_what_is_kept_of_a_text_changes_what_is_learned(fitted: Any) -> None:
     assert len(set(losses.values())) == len(ways), losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("technique", [{"r_drop_alpha": 1.0}, {"fgm_epsilon": 0.5}, {"class_weight": "balanced"}])
 def test_techniques_work_on_windows(fitted: Any, technique: dict[str, Any]) -> None:
     assert np.isfinite(fitted("run", {"long_text": "sliding_window"}, max_steps=2, **technique).scores["eval"]["loss"])

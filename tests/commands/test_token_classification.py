@@ -60,6 +60,7 @@ def settings(job: Job, **changes: Any) -> dict[str, Any]:
     return {key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value for key, value in base.items()}
 
 
+@pytest.mark.slow
 def test_several_steps_in_an_execution(job: Job) -> None:
     training = {"num_train_epochs": 1}
     result = tfft.fit(**settings(job, training=training), runtime={"steps_per_execution": 4}, verbose=False)
@@ -155,6 +156,7 @@ def test_the_loss_of_a_window_is_the_mean_over_its_tokens(job: Job, static_shape
         assert np.mean(by_batch[window]) == pytest.approx(sum(sums[window]) / sum(counts[window]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_all_pieces_of_a_word_are_trained_where_that_is_asked_for(job: Job) -> None:
     losses = {}
     for every in (False, True):

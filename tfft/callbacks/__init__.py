@@ -7,6 +7,7 @@
 - `learning_rate_log`, `throughput_log`: rate, speed and memory in the logs
 - `progress`, `tensor_board`, `attention_snapshots`: for a person to look at
 - `step_clock`, `executions`: the time that batches take, and where Keras runs several in one call
+- `mlflow_log`, `wandb_log` (both made of `tracker`), `push_to_hub`: for others to see
 - `stop_at_batch`, `stop_on_nan`, `time_budget`: ends of a training
 
 Example:
