@@ -131,7 +131,7 @@ def test_where_tfft_is_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> 
             [
                 "pip uninstall -q -y tensorflow",
                 'pip install -q --force-reinstall --no-deps "tensorflow-tpu==2.20.*" "tf_keras==2.20.*"',
-                'pip install -q "tensorflow-tpu==2.20.*"',
+                'pip install -q "tensorflow-tpu==2.20.*" libtpu==0.0.24',
             ],
         ),
     ],
