@@ -83,7 +83,7 @@ def connect(name: str | None = None) -> Any:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise HardwareError(
             f"runtime.strategy: the TPU {found} cannot be used ({said}); on its own machine TensorFlow needs the "
-            "package tensorflow-tpu of the same version; or take runtime.strategy=cpu"
+            "package tensorflow-tpu 2.20 in place of tensorflow; or take runtime.strategy=cpu"
         ) from None
     if getattr(strategy.extended, "num_hosts", 1) > 1:
         raise HardwareError(
