@@ -275,7 +275,8 @@ def test_wandb_has_settings_epochs_and_the_end(model: Any, tmp_path: Path) -> No
 
 
 def test_wandb_goes_on_in_the_same_run(model: Any, tmp_path: Path) -> None:
-    kept = {"run_id_file": tmp_path / "id", "directory": tmp_path, "at_end": False}
+    # Said, since a process of wandb reads the variables once.
+    kept = {"run_id_file": tmp_path / "id", "directory": tmp_path, "at_end": False, "mode": "offline"}
     first = WandbLog({"a": 1}, **kept)
     fit(model, first, epochs=1)
     first.finish(status="interrupted")
@@ -292,7 +293,7 @@ def test_wandb_goes_on_in_the_same_run(model: Any, tmp_path: Path) -> None:
 def test_wandb_logs_into_the_run_that_is_open(model: Any, tmp_path: Path) -> None:
     import wandb
 
-    with wandb.init(project="theirs", dir=tmp_path, settings=wandb.Settings(console="off")) as run:
+    with wandb.init(project="theirs", dir=tmp_path, mode="offline", settings=wandb.Settings(console="off")) as run:
         run.log({"before": 1})
         log = WandbLog({"a": 1})
         fit(model, log)

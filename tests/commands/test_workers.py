@@ -160,15 +160,14 @@ def test_rows_that_differ_are_told(job: Job) -> None:
     other_rows = write_csv(job.folder / "other.csv", [("a fine movie", 1), ("a bad movie", 0)] * 20)
     processes = []
     for index in range(2):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        more = [f"data.train_file={other_rows}"] if index else []
+        more = [f"runtime.workers=[{', '.join(addresses)}]", *([f"data.train_file={other_rows}"] if index else [])]
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", "tfft.fit", *job.arguments(*more)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "HF_HUB_OFFLINE": "1", "TF_CONFIG": json.dumps(config)},
+                env={**os.environ, "HF_HUB_OFFLINE": "1", "TFFT_WORKER": str(index)},
             )
         )
     said = [process.communicate(timeout=180)[1] for process in processes]

@@ -377,9 +377,8 @@ class RuntimeSection(Section):
         description="The TPU: local, a name in Google's cloud, or grpc://HOST:PORT; null takes what the environment "
         "names (TPU_NAME), or this machine's.",
     )
-    workers: tuple[_Text, ...] | None = Field(
+    workers: Annotated[tuple[_Text, ...], Field(min_length=2), _Texts] | None = Field(
         default=None,
-        min_length=2,
         description="HOST:PORT of every worker, the one that writes first; null: TF_CONFIG or Slurm says it.",
     )
     workers_timeout_seconds: _Count = Field(default=300, description="How long a worker waits for the others to start.")
