@@ -89,6 +89,7 @@ def test_masks_go_on_from_a_checkpoint(tmp_path: Path) -> None:
     assert room.state_of(families.make("bert")) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_no_familys_training_draws_from_a_state_that_cannot_be_saved(family: str) -> None:
     model = families.make(family)

@@ -224,7 +224,11 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+# Of the families, one whose layers are accelerated and one whose are not are quick enough for every technique.
+@pytest.mark.parametrize(
+    "family",
+    [one if one in ("bert", "albert") else pytest.param(one, marks=pytest.mark.slow) for one in families.FAMILIES],
+)
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_a_family_can_be_trained_by_a_technique(technique: str, family: str) -> None:
     hardware.set_seed(1)

@@ -176,6 +176,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "runtime.xla",
         "got true; expected false, since data.long_text is sliding_window",
     ),
+    "one worker": (
+        ("runtime.workers=[a:1]",),
+        ("runtime.workers=[a:1, b:1]",),
+        "runtime.workers",
+        "expected two or more, or null where one process trains",
+    ),
     "workers that nobody asks": (
         ("runtime.workers=[a:1, b:1]", "runtime.strategy=mirrored"),
         ("runtime.workers=[a:1, b:1]",),

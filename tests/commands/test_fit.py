@@ -389,6 +389,7 @@ def test_a_batch_that_does_not_fit_into_memory(job: Job, monkeypatch: pytest.Mon
     assert not (job.run / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_averages_are_what_is_scored_and_kept(tmp_path: Path, job: Job) -> None:
     """With momentum 0 they are the weights themselves; near 1 they hardly leave where training began."""
     kept = {}

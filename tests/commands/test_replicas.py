@@ -17,8 +17,6 @@ from tests.commands.replicas import CASES
 from tfft import hardware
 from tfft.errors import RunError
 
-QUICK = ("bucketed",)
-
 
 def checkpoint_without_dropout(tiny: Path, folder: Path) -> Path:
     """Masks are each device's own, so without them one device and two compute the same."""
@@ -43,14 +41,10 @@ def run(folder: Path, checkpoint: Path, *cases: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize(
-    "cases", [QUICK, pytest.param(tuple(one for one in CASES if one not in QUICK), marks=pytest.mark.slow)]
-)
-def test_two_devices_train_as_one_with_twice_the_batch(
-    tmp_path: Path, tiny_checkpoint: Path, cases: tuple[str, ...]
-) -> None:
-    run(tmp_path, checkpoint_without_dropout(tiny_checkpoint, tmp_path / "checkpoint"), *cases)
-    for case in cases:
+@pytest.mark.slow
+def test_two_devices_train_as_one_with_twice_the_batch(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    run(tmp_path, checkpoint_without_dropout(tiny_checkpoint, tmp_path / "checkpoint"), *CASES)
+    for case in CASES:
         one, two = (np.load(tmp_path / f"{case}-{which}.npz") for which in ("one", "two"))
         assert len(one.files) > 10
         for name in one.files:

@@ -68,9 +68,10 @@ def wait_for_training(process: subprocess.Popen[str]) -> bool:
     return any(line.startswith("step ") for line in process.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
     ids=["SIGTERM", "Ctrl-C"],
 )
 def test_a_signal_saves_where_training_stands_and_resume_goes_on(job: Job, number: int, status: int) -> None:

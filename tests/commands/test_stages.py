@@ -220,6 +220,7 @@ def test_stages_train_what_they_say_and_the_best_epoch_is_found_over_all(tmp_pat
     assert parts_trained(result.model) == {"head", "pooler", "layer.0", "layer.1", "embeddings"}
 
 
+@pytest.mark.slow
 def test_what_is_frozen_does_not_move(tmp_path: Path, job: Job) -> None:
     def weights(*given: dict[str, Any]) -> dict[str, np.ndarray]:
         result = tfft.fit(

@@ -163,8 +163,10 @@ def _check_long_text(values: Values) -> _Found:
 
 
 def _check_workers(values: Values) -> _Found:
-    strategy = values["runtime.strategy"]
-    if values["runtime.workers"] is not None and strategy not in ("auto", "multi_worker"):
+    strategy, workers = values["runtime.strategy"], values["runtime.workers"]
+    if workers is not None and len(workers) < 2:
+        yield _got(values, "runtime.workers", "two or more, or null where one process trains")
+    if workers is not None and strategy not in ("auto", "multi_worker"):
         expected = f"null, since runtime.strategy is {strategy}: auto and multi_worker take several processes"
         yield _got(values, "runtime.workers", expected)
 

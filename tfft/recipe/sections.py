@@ -377,7 +377,7 @@ class RuntimeSection(Section):
         description="The TPU: local, a name in Google's cloud, or grpc://HOST:PORT; null takes what the environment "
         "names (TPU_NAME), or this machine's.",
     )
-    workers: Annotated[tuple[_Text, ...], Field(min_length=2), _Texts] | None = Field(
+    workers: Annotated[tuple[_Text, ...], Field(min_length=1), _Texts] | None = Field(
         default=None,
         description="HOST:PORT of every worker, the one that writes first; null: TF_CONFIG or Slurm says it.",
     )
