@@ -298,11 +298,12 @@ def _run(
     about = _about(recipe, prepared, distribution.replicas)
     resumes = resume != "no" and not overwrite
     with (
+        # Outermost, since it reads all shards again: not for a full disk or a worker that is gone.
+        shards.watched(prepared.train),
         distribution.watched(),
         _opened(folder, resumes, distribution),
         distribution.scope(),
         features.head_only(model) if reads_features else contextlib.nullcontext(),
-        shards.watched(prepared.train),
         reporting.opened(recipe, folder, save_model, voice.say, distribution.is_chief) as reports,
     ):
         _check_same_for_all(about, distribution)
