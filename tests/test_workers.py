@@ -7,10 +7,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tfft import workers
+from tfft import hardware, run_directory, workers
 from tfft.errors import RunError
 from tfft.workers import Cluster, find
 
@@ -155,3 +156,26 @@ def test_who_is_gone(addresses: tuple[str, ...]) -> None:
     # Where TensorFlow names itself alone, the others are asked.
     asked = workers.gone(Cluster(addresses, 0, "here"), Exception("Error reported from /job:worker/task:0"))
     assert str(asked).startswith(f"worker 1 ({addresses[1]}) is gone")
+
+
+# --- what several cannot do -------------------------------------------------------------------------------------------
+
+
+def test_what_is_for_one_process_is_refused_before_anybody_is_waited_for(addresses: tuple[str, ...]) -> None:
+    with pytest.raises(RunError, match=r"got auto with 2 workers, told of by here; expected one, since it rains"):
+        hardware.choose_distribution("auto", "it rains", cluster=Cluster(addresses, 0, "here"))
+
+
+def test_a_folder_that_workers_do_not_share_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_directory, "SEEN_WITHIN_SECONDS", 0.2)
+    followed = run_directory.FollowedDirectory(tmp_path / "run")
+    followed.check(overwrite=False)
+    with pytest.raises(
+        RunError, match=r"worker 0 writes to .*run, and it is not seen from here; give a folder on a disk"
+    ):
+        followed.open().__enter__()
+    with run_directory.RunDirectory(tmp_path / "run").open() as chiefs, followed.open():
+        with followed.whole_folder("model") as target:
+            (target / "file").write_text("kept by nobody")
+        followed.write_text("recipe.yaml", "written by nobody")
+        assert [path.name for path in chiefs.path.iterdir()] == [run_directory.LOCK]
