@@ -46,6 +46,7 @@ RANKS = (
         "assembly",
         "throughput",
         "reporting",
+        "search",
     ),
 )
 ORDER = {room: (rank, place) for rank, rooms in enumerate(RANKS) for place, room in enumerate(rooms)}

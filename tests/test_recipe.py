@@ -52,6 +52,12 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.hub_model_id",
         "got 'me/mine'; expected null, since training.push_to_hub is false",
     ),
+    "a stop after more epochs than there are": (
+        ("training.stop_after_epochs=3", "training.num_train_epochs=2"),
+        ("training.stop_after_epochs=2", "training.num_train_epochs=2"),
+        "training.stop_after_epochs",
+        "got 3; expected at most training.num_train_epochs, which is 2",
+    ),
     "a report twice": (
         ("training.report_to=[mlflow, mlflow]",),
         ("training.report_to=[mlflow, tensorboard, wandb]",),
@@ -909,7 +915,8 @@ def test_a_shipped_recipe_comes_back_from_its_own_yaml(name: str, tmp_path: Path
 @pytest.mark.parametrize("name", recipe.names())
 def test_a_header_names_its_own_command_and_what_to_expect(name: str) -> None:
     said = recipe.header(name)
-    assert re.search(rf"python -m tfft\.fit --recipe {name}\b(?!-)", said)
+    command = "sweep" if recipe.load(name).sweep else "fit"
+    assert re.search(rf"python -m tfft\.{command} --recipe {name}\b(?!-)", said)
     assert "Expect:" in said
 
 

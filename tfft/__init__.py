@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from tfft.fit import FitResult as FitResult
     from tfft.fit import fit as fit
     from tfft.recipe import Recipe as Recipe
+    from tfft.sweep import sweep as sweep
 
 # Public name -> the module that holds it. A name that is a module itself (`fit`) can be called: command.make_callable.
 _LAZY = {
     "Recipe": "tfft.recipe",
     "FitResult": "tfft.fit",
 }
-_MODULES = ("callbacks", "data", "errors", "fit", "hardware", "metrics", "models", "optimizers", "recipe")
+_MODULES = ("callbacks", "data", "errors", "fit", "hardware", "metrics", "models", "optimizers", "recipe", "sweep")
 
 __all__ = ["FitResult", "Recipe", "__version__", *_MODULES]
 

@@ -42,6 +42,7 @@ class Trained:
         kept_epoch: the epoch whose weights the model has now, counted from 1.
         kept_step: the step whose weights those are, where the history says steps.
         parameters: that were trained, in any stage.
+        is_paused: whether it was to stop before its last epoch, and did.
     """
 
     history: list[dict[str, float]]
@@ -52,6 +53,7 @@ class Trained:
     kept_epoch: int
     kept_step: int | None
     parameters: int
+    is_paused: bool
 
 
 def train(
@@ -150,6 +152,7 @@ def train(
         kept_epoch=int(history[kept - 1]["epoch"]),
         kept_step=history[kept - 1].get("step"),
         parameters=parameters,
+        is_paused=course.pause.is_reached,
     )
 
 
@@ -217,6 +220,7 @@ class _Course:
         place: where it stands.
         rate_factor: what the learning rates are multiplied by, after rollbacks.
         clock: of its batches.
+        pause: ends it before its last epoch, where it is to.
         weights: those that any stage trains; no others change.
         keeper, checkpoints, scores: of the present run.
         progress: of the present stage.
@@ -243,6 +247,7 @@ class _Course:
     def __post_init__(self) -> None:
         self.weights = list(self.model.trainable_weights)
         self.clock = callbacks.StepClock()
+        self.pause = callbacks.PauseAfterEpochs(self.training.stop_after_epochs)
         self._began = time.perf_counter()
 
     @property
@@ -285,6 +290,10 @@ class _Course:
         for number, stage in enumerate(plan.stages):
             if number < place.number or (number == place.number and self._is_over(stage)):
                 continue
+            if self.pause.is_due(len(keeper.history)):
+                keeper.put_back_callbacks(2)
+                averages.take_averages(model)
+                break
             if budget.is_spent and keeper.history:
                 if keeper.goes_on:
                     keeper.put_back_callbacks(2)
@@ -331,6 +340,8 @@ class _Course:
                     *self.reports,
                     *self._attention_snapshots(),
                     keeper,
+                    # After it, so that the state which it saves is one of a training that goes on.
+                    self.pause,
                 ],
                 self.distribution,
             )
@@ -536,8 +547,8 @@ def _fit_stage(
                 epochs=first + stage.epochs,
                 steps_per_epoch=plan.batches_per_epoch,
                 verbose=0,
-                # Progress goes before the last, which may end the training; the epoch's logs are whole by then.
-                callbacks=[*wanted[:-1], progress, wanted[-1]],
+                # Progress goes before the last two, which may end the training; the epoch's logs are whole by then.
+                callbacks=[*wanted[:-2], progress, *wanted[-2:]],
             )
     finally:
         progress.close()

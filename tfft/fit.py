@@ -118,6 +118,7 @@ def fit(
     resume: bool = False,
     resume_with_changes: bool = False,
     verbose: bool = True,
+    callbacks: Sequence[Any] = (),
     **settings: Any,
 ) -> FitResult:
     """Fine-tunes a model as a recipe says, and returns it with its scores.
@@ -131,6 +132,8 @@ def fit(
             none.
         resume_with_changes: the same, although the recipe or the rows are others now.
         verbose: say how it is going.
+        callbacks: Keras callbacks of yours, told of the training like tfft's own, scores included; what they remember
+            is not part of the states that a training is resumed from. Of several processes the first one's are told.
         settings: what differs from the recipe, by its keys: `seed=1`, `training={"learning_rate": 3e-5}`.
 
     Raises:
@@ -156,6 +159,7 @@ def fit(
         resume=_resume(resume, resume_with_changes),
         voice=Voice(silent=not verbose),
         started=time.perf_counter(),
+        callbacks=callbacks,
     )
     if result is None:
         raise RunError(f"output_dir: {chosen.output_dir} holds a finished run, so there is nothing to resume")
@@ -242,6 +246,7 @@ def _run(
     voice: Voice,
     started: float,
     is_dry: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> FitResult | None:
     """The whole training. Nothing is written before everything that can be wrong has been looked at."""
     from tfft import environment, reporting, workers
@@ -326,7 +331,7 @@ def _run(
             found=found,
             about=about,
             distribution=distribution,
-            reports=reports.callbacks,
+            reports=[*reports.callbacks, *callbacks],
         )
         scores = {name: distribution.by_chief(scorer) for name, scorer in scorers.items()}
         if distribution.is_chief:
@@ -338,8 +343,9 @@ def _run(
             report["train"]["xla_programs_compiled"] = programs.compiled()
             voice.say(programs.told())
         folder.write_json("metrics.json", report)
-        # Last of all: until then the run can be gone on with.
-        folder.remove(STATES)
+        # Last of all: until then the run can be gone on with. One that was to stop midway still can.
+        if not trained.is_paused:
+            folder.remove(STATES)
         distribution.wait()
         _show_end(voice, folder, scores, report)
         reports.end(scores, folder / "model")
@@ -360,7 +366,7 @@ def _about(recipe: Recipe, prepared: Prepared, replicas: int) -> dict[str, Any]:
     """What has to be the same for a training to go on: the recipe, wherever its run is, rows, and number of devices."""
     from tfft import reporting
 
-    left_out: Any = {"output_dir": True, "training": reporting.KEYS}
+    left_out: Any = {"output_dir": True, "sweep": True, "training": {*reporting.KEYS, "stop_after_epochs"}}
     settings = recipe.model_dump(mode="json", exclude=left_out)
     rows = {"number": len(prepared.train), "fingerprint": prepared.train.fingerprint()}
     return {**settings, "training rows": rows, "devices": replicas}

@@ -8,7 +8,7 @@
 - `progress`, `tensor_board`, `attention_snapshots`: for a person to look at
 - `step_clock`, `executions`: the time that batches take, and where Keras runs several in one call
 - `mlflow_log`, `wandb_log` (both made of `tracker`), `push_to_hub`: for others to see
-- `stop_at_batch`, `stop_on_nan`, `time_budget`: ends of a training
+- `stop_at_batch`, `pause_after_epochs`, `stop_on_nan`, `time_budget`: ends of a training
 
 Example:
     >>> from tfft.backend import keras
@@ -28,6 +28,7 @@ from tfft.callbacks.exact_checkpoint import ExactCheckpoint
 from tfft.callbacks.gradual_unfreezing import GradualUnfreezing
 from tfft.callbacks.learning_rate_log import LearningRateLog
 from tfft.callbacks.mlflow_log import MLflowLog
+from tfft.callbacks.pause_after_epochs import PauseAfterEpochs
 from tfft.callbacks.progress import Progress
 from tfft.callbacks.push_to_hub import PushToHub
 from tfft.callbacks.step_clock import StepClock
@@ -47,6 +48,7 @@ __all__ = [
     "GradualUnfreezing",
     "LearningRateLog",
     "MLflowLog",
+    "PauseAfterEpochs",
     "Progress",
     "PushToHub",
     "StepClock",

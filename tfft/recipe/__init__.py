@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from tfft import tasks
 from tfft.errors import RecipeError
-from tfft.recipe import checks
+from tfft.recipe import checks, sweep_checks
 from tfft.recipe.checks import CHECKS, check_source
 from tfft.recipe.files import LARGEST_FILE, STANDARD_INPUT, header, locate, names, read
 from tfft.recipe.given import Given, Problem, from_python, is_tree, parse, plain_values
@@ -28,12 +28,15 @@ from tfft.recipe.messages import ALIASES, inside, said, suggestion
 from tfft.recipe.sections import (
     FILE_ENDINGS,
     KEYS,
+    OPTIONAL_SECTIONS,
     SECTIONS,
     DataSection,
     ModelSection,
+    ParameterSection,
     Recipe,
     RuntimeSection,
     StageSection,
+    SweepSection,
     TrainingSection,
     json_schema,
 )
@@ -49,9 +52,11 @@ __all__ = [
     "STANDARD_INPUT",
     "DataSection",
     "ModelSection",
+    "ParameterSection",
     "Recipe",
     "RuntimeSection",
     "StageSection",
+    "SweepSection",
     "TrainingSection",
     "from_mapping",
     "header",
@@ -131,7 +136,7 @@ def _resolve(
 
     plain = {key: plain_values(given) for key, given in root.items()}
     for section in SECTIONS:
-        if plain.get(section) is None:
+        if plain.get(section) is None and section not in OPTIONAL_SECTIONS:
             plain[section] = {}
     if plain.get("output_dir") is None:
         plain["output_dir"] = f"runs/{name}"
@@ -143,7 +148,7 @@ def _resolve(
     is_whole = all(one.key != "extends" for one in problems)
     recipe, wrong = _validated(plain, note, is_whole)
     values = _values(recipe) if recipe is not None else _values_that_hold(plain, wrong)
-    wanted = CHECKS if rows_given else (*CHECKS, check_source)
+    wanted = (*CHECKS, *sweep_checks.CHECKS, *(() if rows_given else (check_source, sweep_checks.check_rows)))
     for check in wanted if is_whole else ():
         try:
             for key, text in check(values):
@@ -198,7 +203,8 @@ def _values(recipe: Recipe) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in Recipe.model_fields:
         value = getattr(recipe, name)
-        found.update({f"{name}.{key}": one for key, one in value} if name in SECTIONS else {name: value})
+        is_there = name in SECTIONS and value is not None
+        found.update({f"{name}.{key}": one for key, one in value} if is_there else {name: value})
     return found
 
 
@@ -209,10 +215,12 @@ def _values_that_hold(plain: Mapping[str, Any], wrong: set[str]) -> dict[str, An
         "model": {"name_or_path": "-"},
         "data": {"text_columns": ("-",)},
     }
+    placeholders = {"sweep": {"parameters": {"seed": {"values": (0,)}}, "objective": "loss"}}
     for name, value in plain.items():
         if name in wrong:
             continue
-        if name in SECTIONS:
+        if name in SECTIONS and value is not None:
+            kept.setdefault(name, placeholders.get(name, {}))
             value = {**kept.get(name, {}), **{key: one for key, one in value.items() if f"{name}.{key}" not in wrong}}
         kept[name] = value
     values = _values(Recipe.model_validate({"output_dir": "-", **kept}))

@@ -327,6 +327,16 @@ def _check_best_metric(values: Values) -> _Found:
     yield key, text + mend
 
 
+def _check_stop(values: Values) -> _Found:
+    stop, epochs = values["training.stop_after_epochs"], values["training.num_train_epochs"]
+    if stop is None:
+        return
+    if values["training.stages"] is not None:
+        yield _got(values, "training.stop_after_epochs", "null, since training.stages has epochs of its own")
+    elif values["training.max_steps"] is None and stop > epochs:
+        yield _got(values, "training.stop_after_epochs", f"at most training.num_train_epochs, which is {shown(epochs)}")
+
+
 def _check_hub(values: Values) -> _Found:
     if values["training.push_to_hub"]:
         return
@@ -444,6 +454,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_direction,
     _check_metrics,
     _check_best_metric,
+    _check_stop,
     _check_hub,
     _check_reports,
     _check_two_sources,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tfft.errors import nearest
-from tfft.recipe.sections import KEYS, SECTIONS, Recipe, StageSection
+from tfft.recipe.sections import KEYS, SECTIONS, ParameterSection, Recipe, StageSection
 from tfft.recipe.words import question, shown
 
 # What people write who know another program, and what it is called here.
@@ -113,14 +113,14 @@ def inside(path: Iterable[int | str]) -> str:
 
 def _schema_inside(name: str, path: Iterable[int | str]) -> dict[str, Any]:
     """The JSON schema of what a key has at a place inside its value."""
-    schema = _schema_of(name)
+    schema = schema_of(name)
     for part in path:
         schema = schema.get("anyOf", [schema])[0]
         if "properties" in schema:
             schema = schema["properties"][part]
         else:
             schema = schema["items" if schema["type"] == "array" else "additionalProperties"]
-        schema = _STAGE if "$ref" in schema else schema
+        schema = _INNER[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
     return schema
 
 
@@ -155,7 +155,8 @@ def suggestion(name: str) -> str | None:
     section, _, key = name.lower().replace("-", "_").rpartition(".")
     if key in ALIASES:
         return ALIASES[key]
-    own_names = {one.rpartition(".")[2]: one for one in KEYS}
+    # Of several of one name, the first: a training's before a sweep's.
+    own_names = {one.rpartition(".")[2]: one for one in reversed(KEYS)}
     if key in own_names:
         return own_names[key]
     if not section and (close := nearest(key, Recipe.model_fields)):
@@ -168,7 +169,7 @@ def suggestion(name: str) -> str | None:
 
 
 @functools.cache
-def _schema_of(name: str) -> dict[str, Any]:
+def schema_of(name: str) -> dict[str, Any]:
     """The JSON schema of one key."""
     section, _, key = name.rpartition(".")
     if name in SECTIONS:
@@ -177,8 +178,8 @@ def _schema_of(name: str) -> dict[str, Any]:
     return model.model_json_schema()["properties"][key]
 
 
-# The one section that stands inside a list.
-_STAGE = StageSection.model_json_schema()
+# The sections that stand inside a list or a table.
+_INNER = {one.__name__: one.model_json_schema() for one in (StageSection, ParameterSection)}
 
 _RANGE_WORDS = {
     "exclusiveMinimum": "above",
@@ -195,13 +196,16 @@ def _expectation(schema: Mapping[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         choices = schema.get("enum", [schema.get("const")])
         return f"one of {', '.join(choices)}" if len(choices) > 1 else str(choices[0])
+    if "$ref" in schema:
+        return "a section: keys and values"
     kind = schema["type"]
     if kind in ("number", "integer"):
         ranges = [f"{word} {shown(schema[key])}" for key, word in _RANGE_WORDS.items() if key in schema]
         return f"a {'whole ' if kind == 'integer' else ''}number {' and '.join(ranges)}".rstrip()
     if kind == "array":
         limits = f"{schema['minItems']} or {schema['maxItems']} " if "maxItems" in schema else ""
-        return f"a list of {limits}{'sections' if '$ref' in schema['items'] else 'texts'}"
+        of = "sections" if "$ref" in schema["items"] else "values" if "anyOf" in schema["items"] else "texts"
+        return f"a list of {limits}{of}"
     if "additionalProperties" in schema:
         return f"a table, each name with {_expectation(schema['additionalProperties'])}"
     return {"string": "text", "boolean": "true or false", "null": "null", "object": "a section: keys and values"}[kind]

@@ -231,6 +231,10 @@ class TrainingSection(Section):
     max_hours: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="End training after so many hours, of all processes that went on with it."
     )
+    stop_after_epochs: _Count | None = Field(
+        default=None,
+        description="End after so many epochs, at the rates of all num_train_epochs; the state stays, to go on from.",
+    )
     learning_rate: float = Field(
         default=5e-5, gt=0, description="The learning rate after warmup, from which it decays."
     )
@@ -395,6 +399,90 @@ class RuntimeSection(Section):
     deterministic: bool = Field(default=False, description="Repeat to the last digit on the same machine, more slowly.")
 
 
+def _by_dotted_key(value: Any, prefix: str = "") -> Any:
+    """Parameters by their dotted keys, also where they were given section by section."""
+    if not isinstance(value, dict):
+        return value
+    found: dict[str, Any] = {}
+    for key, one in value.items():
+        if isinstance(one, list | tuple):
+            one = {"values": one}
+        is_section = f"{prefix}{key}" in SECTIONS and isinstance(one, dict)
+        found |= _by_dotted_key(one, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": one}
+    return found
+
+
+def _said_alone(value: Any) -> dict[str, Any]:
+    return {key: one.model_dump(mode="json", exclude_none=True) for key, one in value.items()}
+
+
+_Plain = bool | int | float | str | None
+
+
+class ParameterSection(Section):
+    """What a sweep may set one key to: values, or a range."""
+
+    values: Annotated[tuple[_Plain, ...], Field(min_length=1), _Texts] | None = Field(
+        default=None, description="The values to choose from."
+    )
+    min: int | float | None = Field(default=None, description="The least value of a range.")
+    max: int | float | None = Field(default=None, description="The greatest value of a range.")
+    step: Annotated[int | float, Field(gt=0)] | None = Field(
+        default=None, description="From one value of a range to the next; on a log scale, the factor between them."
+    )
+    scale: Literal["linear", "log"] | None = Field(
+        default=None, description="How a range is searched; log for rates. Null is linear."
+    )
+    when: dict[str, Annotated[tuple[_Plain, ...], _Texts]] | None = Field(
+        default=None, description="Other parameters, and the values of theirs for which this one is searched."
+    )
+
+
+class SweepSection(Section):
+    """What python -m tfft.sweep searches. A training by the recipe pays it no attention."""
+
+    parameters: Annotated[
+        dict[str, ParameterSection],
+        Field(min_length=1),
+        BeforeValidator(_by_dotted_key),
+        PlainSerializer(_said_alone),
+    ] = Field(description="Keys of the recipe, and what each may be: {values: [8, 16]} or {min: 1e-6, max: 1e-3}.")
+    objective: _Text = Field(description="The score on the validation rows that decides, such as f1 or loss.")
+    direction: Literal["max", "min"] | None = Field(
+        default=None, description="Which objective is better; needed only where tfft does not know the score."
+    )
+    algorithm: Literal["random", "grid", "bayesian", "hyperband"] = Field(
+        default="random", description="How the next trial's values are chosen."
+    )
+    max_trials: _Count | None = Field(
+        default=None, description="Trials in all; null is 10, all points of a grid, or as many as Hyperband wants."
+    )
+    executions_per_trial: _Count = Field(
+        default=1, description="Trainings of each trial, from the recipe's seed on; their mean counts."
+    )
+    max_hours: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Begin no trial after so many hours; those that run are finished."
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=2**31 - 1, description="Seed of the choice of values; null is the recipe's own."
+    )
+    isolation: Literal["process", "warm"] = Field(
+        default="process", description="Each trial in a process of its own, or all in one: faster where they are short."
+    )
+    prune: bool = Field(
+        default=False,
+        description="Stop a trial whose best score is worse than the median of the finished ones' at that epoch.",
+    )
+    factor: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Hyperband keeps one trial in so many for a rung of so many times the epochs; null: 3.",
+    )
+    iterations: _Count | None = Field(default=None, description="How often all brackets of Hyperband run; null is 1.")
+    keep_models: Literal["best", "all"] = Field(
+        default="best", description="Whose weights stay on the disk: those of the best trial, or of every one."
+    )
+
+
 class Recipe(Section):
     """All that a run is made of. Read one with `load` or `from_mapping`, which also find contradictions."""
 
@@ -412,6 +500,7 @@ class Recipe(Section):
         default=TrainingSection(), description="How the model is trained, scored and chosen."
     )
     runtime: RuntimeSection = Field(default=RuntimeSection(), description="How the machine is used.")
+    sweep: SweepSection | None = Field(default=None, description="What python -m tfft.sweep searches.")
 
     @property
     def name(self) -> str:
@@ -420,7 +509,8 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults included, as YAML from which `load` makes an equal one."""
-        values = yaml.dump(self.model_dump(mode="json"), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+        plain = self.model_dump(mode="json", exclude=None if self.sweep else {"sweep"})
+        values = yaml.dump(plain, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
         return f"# Written by tfft {__version__}: every setting of the run, to be given to --recipe again.\n{values}"
 
 
@@ -429,7 +519,10 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "training": TrainingSection,
     "runtime": RuntimeSection,
+    "sweep": SweepSection,
 }
+# That of no use to a training, which most recipes do without.
+OPTIONAL_SECTIONS = frozenset({"sweep"})
 KEYS: tuple[str, ...] = (
     *(name for name in Recipe.model_fields if name not in SECTIONS),
     *(f"{section}.{name}" for section, one in SECTIONS.items() for name in one.model_fields),
@@ -459,6 +552,8 @@ def json_schema() -> dict[str, Any]:
         one.pop("required", None)
         for name, entry in one["properties"].items():
             entry.pop("title", None)
-            if name in SECTIONS and "$ref" in entry:
+            if name in SECTIONS:
                 entry.pop("default", None)
+            if name in OPTIONAL_SECTIONS:
+                entry["$ref"] = entry.pop("anyOf")[0]["$ref"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "tfft recipe"}

@@ -1,0 +1,317 @@
+"""What a sweep is made of: the space, the oracles and their log, pruning, slots."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tfft import recipe
+from tfft.errors import HardwareError, RunError
+from tfft.search import pruning, slots, space, table, trials
+from tfft.search.events import Events
+
+SPACE = (
+    "sweep.objective=accuracy",
+    "sweep.parameters.training.learning_rate={min: 1e-6, max: 1e-3, scale: log}",
+    "sweep.parameters.training.per_device_train_batch_size=[8, 16, 32]",
+    "sweep.parameters.runtime.xla=[true, false]",
+    "sweep.parameters.training.warmup_ratio={values: [null, 0.1], when: {runtime.xla: [true]}}",
+)
+GRID = ("sweep.algorithm=grid", "sweep.parameters.training.learning_rate=[1e-5, 2e-5]")
+HYPERBAND = ("sweep.algorithm=hyperband", "training.num_train_epochs=9")
+
+
+def search_of(*overrides: str, folder: Path = Path("sweep")) -> trials.Search:
+    given = (*SPACE, *overrides)
+    return trials.Search(recipe.load("quickstart", given), "quickstart", given, folder)
+
+
+# --- The space --------------------------------------------------------------------------------------------------------
+
+
+def test_values_come_back_from_keras_tuner_also_by_way_of_its_protocol() -> None:
+    import keras_tuner
+    from keras_tuner.engine.hyperparameters import HyperParameters
+
+    parameters = search_of().sweep.parameters
+    made = space.hyperparameters(parameters)
+    rng = random.Random(0)
+    for _ in range(50):
+        chosen = {one.name: one.random_sample(rng.randrange(10**6)) for one in made.space}
+        made.values = space.rounded(parameters, chosen)
+        sent = HyperParameters.from_proto(made.to_proto())  # numbers of 32 bits
+        assert isinstance(made, keras_tuner.HyperParameters)
+        values = space.decoded(parameters, made.values)
+        assert space.decoded(parameters, sent.values) == values
+        assert values["runtime.xla"] in (True, False)
+        assert values["training.warmup_ratio"] in (None, 0.1)
+        assert values["training.per_device_train_batch_size"] in (8, 16, 32)
+        assert 1e-6 <= values["training.learning_rate"] <= 1e-3
+        # As it is typed, it is the same number.
+        assert float(f"{values['training.learning_rate']:.5g}") == values["training.learning_rate"]
+
+
+def test_a_log_scale_is_searched_as_one() -> None:
+    made = space.hyperparameters(search_of().sweep.parameters)
+    rate = made.space[0]
+    below = sum(rate.random_sample(seed) < math.sqrt(1e-6 * 1e-3) for seed in range(400))
+    assert 160 < below < 240  # half of them, give or take four standard deviations
+
+
+# --- Oracles, and their log -------------------------------------------------------------------------------------------
+
+
+def recorded(search: trials.Search, log: Path, **more: Any) -> Any:
+    from tfft.search import oracles
+
+    made = oracles.make(search.sweep, "accuracy", "max", 3, search.recipe.training.num_train_epochs)
+    return oracles.Recorded(made, Events(log), search.sweep.parameters, **more)
+
+
+def score_of(values: dict[str, Any]) -> float:
+    """Best at a rate of 1e-4."""
+    return 1 - abs(math.log10(values["training.learning_rate"]) + 4) / 3
+
+
+def searched(search: trials.Search, log: Path, killed_after: Sequence[int] = (), fails: bool = True) -> list[Any]:
+    """Two workers' trials to the end of the search, with kills after so many ends; all trials as they were begun."""
+    from tfft.search import oracles
+
+    oracle, rng, ends = recorded(search, log), random.Random(0), 0
+    while True:
+        asked = [oracle.create_trial(f"worker-{index}") for index in range(2)]
+        running = [one for one in asked if one.status == "RUNNING"]
+        if not running:
+            assert all(one.status == "STOPPED" for one in asked)
+            return list(oracle.oracle.trials.values())
+        one = rng.choice(running)
+        failed = fails and rng.random() < 0.2
+        if not failed:
+            values = space.decoded(search.sweep.parameters, one.hyperparameters.values)
+            oracle.update_trial(one.trial_id, {"accuracy": score_of(values)})
+        status = "FAILED" if failed else "COMPLETED"
+        oracle.end_trial(oracles.Trial(one.hyperparameters, trial_id=one.trial_id, status=status))
+        ends += 1
+        if ends in killed_after:
+            with log.open("ab") as file:
+                file.write(b'{"event": "ended", "tri')  # what a kill leaves of a line
+            oracle = recorded(search, log)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("sweep.max_trials=14",), ("sweep.algorithm=bayesian", "sweep.max_trials=9"), GRID, HYPERBAND],
+    ids=["random", "bayesian", "grid", "hyperband"],
+)
+def test_a_search_that_is_killed_is_the_same_search(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    search = search_of(*overrides)
+    whole = searched(search, tmp_path / "whole")
+    killed = searched(search, tmp_path / "killed", killed_after=(1, 2, 5, 9))
+    assert [one.hyperparameters.values for one in killed] == [one.hyperparameters.values for one in whole]
+    assert [(one.status, one.score) for one in killed] == [(one.status, one.score) for one in whole]
+    assert len(whole) == {"random": 14, "bayesian": 9, "grid": 18}.get(search.sweep.algorithm, len(whole))
+
+
+def test_a_grid_has_every_point_once(tmp_path: Path) -> None:
+    search = search_of(*GRID)
+    found = [
+        json.dumps(space.decoded(search.sweep.parameters, one.hyperparameters.values))
+        for one in searched(search, tmp_path / "log")
+    ]
+    # 2 rates x 3 batch sizes x (2 warmups with XLA, none without).
+    assert len(found) == len(set(found)) == 2 * 3 * 3
+
+
+def test_the_bayesian_search_learns(tmp_path: Path) -> None:
+    search = search_of("sweep.algorithm=bayesian", "sweep.max_trials=12")
+    values = [
+        score_of(space.decoded(search.sweep.parameters, one.hyperparameters.values))
+        for one in searched(search, tmp_path / "log", fails=False)
+    ]
+    first = len(search.sweep.parameters) + 2
+    assert sum(values[first:]) / len(values[first:]) > sum(values[:first]) / first
+
+
+def test_hyperbands_rungs_go_on_from_the_best_below_also_where_trials_fail(tmp_path: Path) -> None:
+    search = search_of(*HYPERBAND)
+    made = [trials.from_tuner(one, search) for one in searched(search, tmp_path / "log", fails=True)]
+    by_number = {one.number: one for one in made}
+    going_on = [one for one in made if one.continues is not None]
+    # Brackets of 9 epochs and factor 3: of 9 trials of one epoch 3 go on, and 1 of those; of 5 with 3 epochs 2.
+    assert sorted(one.epochs or 0 for one in going_on) == [3, 3, 3, 9, 9, 9]
+    for one in going_on:
+        before = by_number[one.continues or 0]
+        assert one.begins_at == before.epochs
+        assert one.values == before.values
+    # All trials of a rung that is the first of three, and those of them that went on.
+    rung = [one for one in made if one.bracket == 2 and one.round == 0]
+    chosen = {one.continues for one in going_on if one.bracket == 2 and one.round == 1}
+    assert len(rung) == 9
+    assert len(chosen) == 3
+
+
+def test_a_search_with_other_values_is_told(tmp_path: Path) -> None:
+    searched(search_of("sweep.max_trials=3"), tmp_path / "log")
+    with pytest.raises(RunError, match="trial 1 had"):
+        recorded(search_of("sweep.max_trials=3", "sweep.parameters.training.weight_decay=[0.1]"), tmp_path / "log")
+
+
+def test_more_trials_than_before_go_on_and_no_trial_begins_when_time_is_over(tmp_path: Path) -> None:
+    before = searched(search_of("sweep.max_trials=3"), tmp_path / "log")
+    more = searched(search_of("sweep.max_trials=12"), tmp_path / "log")
+    values = [one.hyperparameters.values for one in more]
+    assert values[:3] == [one.hyperparameters.values for one in before]
+    assert len(values) == 12
+    over = recorded(search_of("sweep.max_trials=20"), tmp_path / "log", is_over=lambda: True)
+    assert over.create_trial("worker").status == "STOPPED"
+
+
+def test_a_log_leaves_out_what_was_not_written_whole(tmp_path: Path) -> None:
+    log = Events(tmp_path / "log")
+    assert log.read() == []
+    log.append({"event": "one"})
+    with log.path.open("ab") as file:
+        file.write(b'{"event": "tw')
+    assert log.read() == [{"event": "one"}]
+    log.append({"event": "three"})
+    assert [one["event"] for one in log.read()] == ["one", "three"]
+
+
+# --- Pruning ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_median_of_running_means() -> None:
+    finished = [[0.5, 0.7], [0.6, 0.8], [0.2, 0.9]]
+    # After one epoch the means are 0.5, 0.6, 0.2; after two 0.6, 0.7, 0.55.
+    assert not pruning.is_hopeless([0.5], finished, "max")
+    assert pruning.is_hopeless([0.49], finished, "max")
+    assert not pruning.is_hopeless([0.1, 0.6], finished, "max")
+    assert pruning.is_hopeless([0.59, 0.1], finished, "max")
+    # The best so far counts, and for a loss it is the least.
+    assert not pruning.is_hopeless([0.6, 0.1], finished, "max")
+    assert pruning.is_hopeless([0.51], finished, "min")
+    assert not pruning.is_hopeless([0.5], finished, "min")
+
+
+def test_too_few_finished_trials_prune_nothing() -> None:
+    assert not pruning.is_hopeless([0.0], [[0.9], [0.9]], "max")
+    assert not pruning.is_hopeless([0.0], [[0.9], [0.9], []], "max")
+    assert not pruning.is_hopeless([], [[0.9]] * 3, "max")
+
+
+# --- Slots ------------------------------------------------------------------------------------------------------------
+
+
+def test_trials_at_a_time_share_the_cores_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 7})
+    made = slots.make(2, "auto")
+    assert [one.cores for one in made] == [(0, 1, 2), (5, 7)]
+    assert [one.environment for one in made] == [{}, {}]
+    assert slots.make(1, "auto")[0].cores == ()
+    with pytest.raises(HardwareError, match="got 6; expected at most 5, the number of cores"):
+        slots.make(6, "auto")
+
+
+def test_no_two_trials_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6")
+    assert [one.environment for one in slots.make(2, "auto")] == [
+        {"CUDA_VISIBLE_DEVICES": "4"},
+        {"CUDA_VISIBLE_DEVICES": "6"},
+    ]
+    with pytest.raises(HardwareError, match="at most 2, the number of GPUs here: no two trials share one"):
+        slots.make(3, "auto")
+
+
+def test_gpus_are_those_that_the_driver_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in = tmp_path / "nvidia-smi"
+    stand_in.write_text("#!/bin/sh\nprintf '0\\n1\\n2\\n'\n")
+    stand_in.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert slots.visible_gpus() == ["0", "1", "2"]
+    stand_in.write_text("#!/bin/sh\necho no devices were found\nexit 6\n")
+    assert slots.visible_gpus() == []
+
+
+# --- What is said -----------------------------------------------------------------------------------------------------
+
+
+def record_of(number: int, **more: Any) -> dict[str, Any]:
+    made = {
+        "number": number,
+        "status": "completed",
+        "values": {"training.learning_rate": 3e-5},
+        "score": 0.5,
+        "spread": None,
+        "seconds": 10.0,
+        "reason": "",
+        "continues": None,
+        "executions": [{"curve": [{"epoch": 1.0, "val_accuracy": 0.5}]}],
+    }
+    return {**made, **more}
+
+
+def test_the_best_trial_is_by_the_objectives_direction_and_trained_to_its_end() -> None:
+    records = [record_of(1, score=0.5), record_of(2, score=0.7, status="pruned"), record_of(3, score=0.6)]
+    records += [record_of(4, score=None, status="failed"), record_of(5, score=0.6)]
+    best = trials.best_of(search_of(), records)
+    assert best is not None
+    assert best["number"] == 3
+    least = trials.best_of(search_of("sweep.objective=loss"), records)
+    assert least is not None
+    assert least["number"] == 1
+    assert trials.best_of(search_of(), records[3:4]) is None
+
+
+def test_the_best_of_hyperbands_trials_is_one_of_the_longest() -> None:
+    short = record_of(1, score=0.9)
+    long = record_of(2, score=0.7, executions=[{"curve": [{"epoch": 1.0}, {"epoch": 9.0}]}])
+    best = trials.best_of(search_of(*HYPERBAND), [short, long])
+    assert best is not None
+    assert best["number"] == 2
+
+
+def test_the_command_of_a_trial_is_its_recipe() -> None:
+    import shlex
+
+    search = search_of(*HYPERBAND, folder=Path("runs/my sweep"))
+    values = {"training.learning_rate": 3.1e-05, "runtime.xla": False, "training.warmup_ratio": None}
+    words = shlex.split(trials.command_of(search, trials.Trial(7, "0006", values, epochs=3)))
+    assert words[:5] == ["python", "-m", "tfft.fit", "--recipe", "quickstart"]
+    made = recipe.load(words[4], words[5:])
+    assert made.sweep is None
+    assert made.training.learning_rate == 3.1e-05
+    assert made.training.warmup_ratio is None
+    assert made.training.stop_after_epochs == 3
+    assert made.training.num_train_epochs == 9
+    assert made.output_dir == "runs/my sweep-trial-7"
+    # The longest ones are the recipe's own length.
+    assert "stop_after" not in trials.command_of(search, trials.Trial(8, "0007", values, epochs=9))
+
+
+@pytest.mark.parametrize("value", ["3e-5", "true", "null", "[a]", "{a", '"x"', "plain", "a b", "it's"])
+def test_any_text_is_typed_so_that_it_is_read_again(value: str) -> None:
+    said = trials._said(value)
+    made = recipe.load("quickstart", [f"model.revision={said}"])
+    assert made.model.revision == value
+
+
+def test_a_line_on_a_trial_shows_no_control_characters() -> None:
+    said = table.ended(search_of(), record_of(1, status="failed", score=None, reason="bad \x1b[31m batch"), None)
+    assert said == "trial 1: learning_rate=3e-05: failed: bad  [31m batch (10 s)"
+
+
+def test_time_left_is_that_of_trials_like_those_before() -> None:
+    records = [record_of(1), record_of(2, seconds=30.0)]
+    assert table.time_left(records, 6, 1) == 80.0
+    assert table.time_left(records, 6, 2) == 40.0
+    assert table.time_left(records, None, 1) is None
+    assert table.time_left([], 6, 1) is None

@@ -1,0 +1,10 @@
+"""What `python -m tfft.sweep` is made of.
+
+- `space`: a recipe's parameters as Keras Tuner's, and its values as the recipe's
+- `events`, `oracles`: Keras Tuner's oracles, made again from a log of all that they were asked and told
+- `trial`: one training of a trial, in a process of its own or in this one; `watch`: what it tells meanwhile
+- `pruning`: which trials are not worth their end
+- `slots`: the cores and devices that trials at the same time get
+- `folder`: the sweep's folder; `trials`: what is to be trained, and the record of what came of it
+- `table`: what a person sees meanwhile; `report`, `importance`: and afterwards
+"""
