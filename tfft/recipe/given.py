@@ -48,6 +48,14 @@ def leaves(root: Mapping[str, Given], path: tuple[str, ...] = ()) -> Iterator[tu
             yield dotted((*path, key)), given
 
 
+def trees(root: Mapping[str, Given], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """The dotted names of all that has keys of its own."""
+    for key, given in root.items():
+        if is_tree(given):
+            yield dotted((*path, key))
+            yield from trees(given.value, (*path, key))
+
+
 def parse(text: str, source: str, problems: list[Problem]) -> Given:
     """A file's keys and values with their lines. Keys given twice go to `problems`."""
     root = compose(text, source)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfft.errors import RecipeError
 from tfft.recipe.files import locate, read
-from tfft.recipe.given import Given, Problem, is_tree, leaves, node_tree, parse
+from tfft.recipe.given import Given, Problem, is_tree, leaves, node_tree, parse, trees
 from tfft.recipe.messages import suggestion
 from tfft.recipe.sections import FILE_KEYS, HUB_KEYS, SECTIONS, SETTLED_IN_SHARDS, SHARD_KEYS
 from tfft.recipe.words import dotted, question, shown
@@ -112,17 +112,21 @@ def _override_value(raw: str, place: Place, path: tuple[str, ...], problems: lis
 
 
 def _removed(root: dict[str, Given], key: str, place: Place, problems: list[Problem]) -> dict[str, Given]:
-    present = [dotted for dotted, _ in leaves(root)]
-    sections = [name for name, given in root.items() if is_tree(given)]
-    if key not in (*present, *sections):
+    present = [*trees(root), *(dotted for dotted, _ in leaves(root))]
+    if key not in present:
         text = "no such key in this recipe, so it cannot be removed; expected one that is there"
         meant = suggestion(key)
-        problems.append(Problem(place, f"~{key}", text + question(meant if meant in (*present, *sections) else None)))
+        problems.append(Problem(place, f"~{key}", text + question(meant if meant in present else None)))
         return root
-    section, _, rest = key.partition(".")
-    if not rest:
-        return {name: given for name, given in root.items() if name != section}
-    return {**root, section: Given(_removed(root[section].value, rest, place, problems), root[section].place)}
+    return _without(root, key)
+
+
+def _without(root: dict[str, Given], key: str) -> dict[str, Given]:
+    """All but that; keys may have dots in them."""
+    if key in root:
+        return {name: given for name, given in root.items() if name != key}
+    found = next(name for name, one in root.items() if is_tree(one) and key.startswith(f"{name}."))
+    return {**root, found: Given(_without(root[found].value, key.removeprefix(f"{found}.")), root[found].place)}
 
 
 def without_older_source(root: dict[str, Given]) -> dict[str, Given]:
