@@ -25,6 +25,9 @@ RANKS = (
         "states",
         "interrupts",
         "drawing",
+        "differences",
+        "statistics",
+        "predictions",
     ),
     ("console", "environment", "hub", "uploads", "backend"),
     (
@@ -47,6 +50,7 @@ RANKS = (
         "throughput",
         "reporting",
         "search",
+        "verdicts",
     ),
 )
 ORDER = {room: (rank, place) for rank, rooms in enumerate(RANKS) for place, room in enumerate(rooms)}
@@ -59,6 +63,7 @@ COMMAND_IMPORTS = {
     ("quickstart", "predict"),
     ("doctor", "fit"),
     ("launch", "fit"),
+    ("seeds", "fit"),
 }
 BACKEND_ONLY = {"tensorflow", "tf_keras", "keras"}
 

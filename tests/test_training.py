@@ -500,18 +500,6 @@ def test_the_state_of_another_model_is_refused(kit: Kit) -> None:
         kit.train(gradient_accumulation_steps=2, resume=True)
 
 
-def test_what_has_changed_since_a_state_is_listed(tmp_path: Path) -> None:
-    before = {"seed": 1, "training": {"learning_rate": 1e-3, "metrics": ("f1",)}, "data": {"train_file": "a.csv"}}
-    found = states.State(tmp_path, {}, {"more": {"about": json.loads(json.dumps(before))}})
-    assert course.differences(found.facts["more"]["about"], before) == []
-    now = {"seed": 1, "training": {"learning_rate": 2e-3, "metrics": ("f1",), "new": None}, "data": {}}
-    assert course.differences(found.facts["more"]["about"], now) == [
-        "training.learning_rate: 0.001 before, 0.002 now",
-        "data.train_file: 'a.csv' before, nothing now",
-        "training.new: nothing before, None now",
-    ]
-
-
 # --- a loss that is no number -----------------------------------------------------------------------------------------
 
 

@@ -87,7 +87,7 @@ def train(
         multipliers: see `rate_multipliers`.
         trained: the names of the weights that each stage trains, see `choose_weights`; None where there is one stage.
         found: the state to go on from.
-        about: what `differences` compares, to be saved with every state.
+        about: what `differences.differences` compares, to be saved with every state.
         distribution: over which devices a step is spread; None is one. Of several processes, all have to call this.
         reports: callbacks that tell others of the training; for the chief alone.
 
@@ -165,32 +165,6 @@ def newest_state(folder: RunDirectory, distribution: Distribution) -> tuple[Stat
     if name is None or distribution.is_chief:
         return found, damaged
     return states.read(folder / STATES / name), []
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two trainings: a line each.
-
-    Args:
-        before, now: tables of tables of plain values, as `train` is given them for `about`.
-    """
-    before, now = _flat(before), _flat(now)
-    return [
-        f"{name}: {repr(before[name]) if name in before else 'nothing'} before, "
-        f"{repr(now[name]) if name in now else 'nothing'} now"
-        for name in dict.fromkeys([*before, *now])
-        if name not in before or name not in now or before[name] != now[name]
-    ]
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Plain values by their dotted names, as JSON has them."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 @dataclass

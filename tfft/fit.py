@@ -151,7 +151,7 @@ def fit(
     if train is None and (validation is not None or test is not None):
         raise DataError("validation or test rows were given without train rows; give train=… as well")
     given = None if train is None else Given(train, validation, test)
-    chosen = _chosen(recipe, settings, rows_given=given is not None)
+    chosen = chosen_recipe(recipe, settings, rows_given=given is not None)
     result = _run(
         chosen,
         given,
@@ -170,7 +170,10 @@ def _resume(resume: bool, with_changes: bool) -> Resume:
     return "with_changes" if with_changes else "exactly" if resume else "no"
 
 
-def _chosen(recipe: Recipe | str | os.PathLike[str] | None, settings: Mapping[str, Any], rows_given: bool) -> Recipe:
+def chosen_recipe(
+    recipe: Recipe | str | os.PathLike[str] | None, settings: Mapping[str, Any], rows_given: bool = False
+) -> Recipe:
+    """The recipe that `fit` is given in one of these ways, with the settings that differ."""
     from tfft import recipe as recipes
 
     if isinstance(recipe, recipes.Recipe):
@@ -366,8 +369,9 @@ def _about(recipe: Recipe, prepared: Prepared, replicas: int) -> dict[str, Any]:
     """What has to be the same for a training to go on: the recipe, wherever its run is, rows, and number of devices."""
     from tfft import reporting
 
-    left_out: Any = {"output_dir": True, "sweep": True, "training": {*reporting.KEYS, "stop_after_epochs"}}
-    settings = recipe.model_dump(mode="json", exclude=left_out)
+    settings = reporting.settings_of(recipe)
+    # A training that was to stop midway goes on.
+    settings["training"].pop("stop_after_epochs")
     rows = {"number": len(prepared.train), "fingerprint": prepared.train.fingerprint()}
     return {**settings, "training rows": rows, "devices": replicas}
 
@@ -386,11 +390,11 @@ def _opened(folder: RunDirectory, resumes: bool, distribution: Distribution) -> 
 
 def _check_same_for_all(about: Mapping[str, Any], distribution: Distribution) -> None:
     """Raises a RunError where this worker has another recipe or other rows than the chief."""
-    from tfft import course
+    from tfft.differences import differences
 
-    changes = course.differences(distribution.from_chief(about), about)
+    changes = differences(distribution.from_chief(about), about, ("there", "here"))
     if changes:
-        listed = "\n".join(f"  {one.replace(' before,', ' there,').replace(' now', ' here')}" for one in changes)
+        listed = "\n".join(f"  {one}" for one in changes)
         raise RunError(f"worker 0 trains by another recipe or on other rows; give all workers the same:\n{listed}")
 
 
@@ -403,6 +407,7 @@ def _state_to_go_on_from(
         RunError: it is of another recipe, or of other rows.
     """
     from tfft import course
+    from tfft.differences import differences
 
     found, damaged = course.newest_state(folder, distribution)
     for one in damaged:
@@ -410,7 +415,7 @@ def _state_to_go_on_from(
     if found is None:
         voice.say(f"{folder.path} has no state of a training to resume; it begins")
         return None
-    changes = course.differences(found.facts["more"]["about"], about)
+    changes = differences(found.facts["more"]["about"], about)
     if changes and resume != "with_changes":
         raise RunError(
             f"--resume: {found.folder} is of another training; give the recipe as it was, or --resume-with-changes:\n"

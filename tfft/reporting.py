@@ -24,6 +24,12 @@ LIBRARIES = ("mlflow", "wandb")
 KEYS = frozenset({"report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"})
 
 
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """All that decides what is learned: a recipe's settings but for where its run is and who is told of it."""
+    left_out: Any = {"output_dir": True, "sweep": True, "training": KEYS}
+    return recipe.model_dump(mode="json", exclude=left_out)
+
+
 def check(recipe: Recipe) -> None:
     """Looks whether what the recipe wants can be told to whom it wants, without asking anybody.
 

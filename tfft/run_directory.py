@@ -49,6 +49,8 @@ ENTRIES = (
     PUSHES,
     LOCK,
 )
+# Of a disk that is full, or that may not be written to.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 # Disks that machines share show what one has written to the others after a while.
 SEEN_WITHIN_SECONDS = 60.0
 # What is left of them where a process was killed while it wrote.
@@ -129,7 +131,7 @@ class RunDirectory:
                 self._empty(_PARTIALS if resume else (FINISHED, *ENTRIES, *_PARTIALS))
                 yield self
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+                if error.errno in DISK_ERRORS:
                     raise self._disk_error(error) from None
                 raise
 
