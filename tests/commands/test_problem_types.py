@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 import tfft
 from tests.commands.conftest import BAD, GOOD, Job, rows_of, write_csv
-from tfft import data, recipe, tasks
+from tfft import data, predictions, recipe, tasks
 from tfft.data import labels, memory, tables
 from tfft.errors import DataError
 from tfft.problems import Labels
@@ -118,6 +118,11 @@ def test_several_labels_are_learned(tmp_path: Path, job: Job) -> None:
     rows = table(tmp_path / "run" / "predictions.csv")
     assert [row["labels"] for row in rows] == [";".join(has) for _, has in validation]
     assert [row["predictions"] for row in rows] == [";".join(answer.labels) for answer in answers]
+    judged = predictions.read(tmp_path / "run" / "predictions.csv", tasks.MULTI_LABEL)
+    assert judged is not None
+    assert judged.right.tolist() == [
+        answer.labels == tuple(has) for answer, (_, has) in zip(answers, validation, strict=True)
+    ]
     assert [float(row["probability_poor"]) for row in rows] == pytest.approx(
         [answer.probabilities["poor"] for answer in answers], abs=1e-5
     )

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, TFAutoModelForTokenClassific
 
 import tfft
 from tests.commands.conftest import Job
-from tfft import data, plan, recipe, tasks, training
+from tfft import data, plan, predictions, recipe, tasks, training
 from tfft.backend import tf
 from tfft.data import batches
 from tfft.errors import DataError, RecipeError
@@ -86,6 +86,12 @@ def test_words_get_their_tags(job: Job) -> None:
         for place, (tag, one) in enumerate(zip(tags, answer, strict=True))
     ]
     assert [{key: value for key, value in row.items() if key != "probability"} for row in rows] == told
+    judged = predictions.read(job.run / "predictions.csv", tasks.TOKENS)
+    assert judged is not None
+    assert judged.right.tolist() == [
+        tags == [one.tag for one in answer]
+        for (_, tags), answer in zip(sentences(11, begin=100), answers, strict=False)
+    ]
     config = AutoConfig.from_pretrained(job.run / "model")
     assert config.id2label == {0: "B-LOC", 1: "B-PER", 2: "I-PER", 3: "O"}
     assert config.architectures == ["BertForTokenClassification"]
