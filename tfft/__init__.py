@@ -22,16 +22,31 @@ if TYPE_CHECKING:
     from tfft.fit import FitResult as FitResult
     from tfft.fit import fit as fit
     from tfft.recipe import Recipe as Recipe
+    from tfft.seeds import SeedsResult as SeedsResult
+    from tfft.seeds import seeds as seeds
     from tfft.sweep import sweep as sweep
 
 # Public name -> the module that holds it. A name that is a module itself (`fit`) can be called: command.make_callable.
 _LAZY = {
     "Recipe": "tfft.recipe",
     "FitResult": "tfft.fit",
+    "SeedsResult": "tfft.seeds",
 }
-_MODULES = ("callbacks", "data", "errors", "fit", "hardware", "metrics", "models", "optimizers", "recipe", "sweep")
+_MODULES = (
+    "callbacks",
+    "data",
+    "errors",
+    "fit",
+    "hardware",
+    "metrics",
+    "models",
+    "optimizers",
+    "recipe",
+    "seeds",
+    "sweep",
+)
 
-__all__ = ["FitResult", "Recipe", "__version__", *_MODULES]
+__all__ = ["FitResult", "Recipe", "SeedsResult", "__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ COMMANDS = {
     "launch": ("tfft.launch", "fine-tune by several processes of this machine, to try what several machines do"),
     "sweep": ("tfft.sweep", "search the settings of a recipe that score best"),
     "data": ("tfft.data.__main__", "write rows as shards that a training streams"),
+    "seeds": ("tfft.seeds", "train with several seeds, and say what of the scores is noise"),
     "bench": ("tfft.bench", "measure how fast a recipe trains here, and what would be faster"),
     "recipes": ("tfft.recipes", "list, show, copy and validate recipes"),
     "doctor": ("tfft.doctor", "look whether this machine is fit for training"),

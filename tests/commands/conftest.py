@@ -57,10 +57,10 @@ class Job:
         )
         return ["--recipe", str(recipe), *more]
 
-    def start(self, *more: str) -> subprocess.Popen[str]:
+    def start(self, *more: str, command: str = "fit") -> subprocess.Popen[str]:
         """The command as a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "tfft.fit", *self.arguments(*more)],
+            [sys.executable, "-m", f"tfft.{command}", *self.arguments(*more)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

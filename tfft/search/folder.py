@@ -54,7 +54,7 @@ def check(search: Search, overwrite: bool) -> None:
 
 def differences(before: Recipe, now: Recipe) -> list[str]:
     """What differs between two sweeps, but for what may: a line each."""
-    from tfft.course import differences as compared
+    from tfft.differences import differences as compared
 
     return compared(_compared(before), _compared(now))
 
