@@ -2,8 +2,9 @@
 
     python tests/benchmarks/search_curves.py --data FOLDER
 
-MRPC's first thousand pairs, three epochs of the small checkpoint, over learning rates, batch sizes and seeds; the scores
-on the validation pairs after every epoch go to `search_curves.csv` beside this file. Runs that it has are not run again.
+A thousand of MRPC's pairs, three epochs of the small checkpoint, over learning rates, batch sizes and seeds; the scores
+on the validation pairs after every epoch go to `search_curves.csv` beside this file. Runs that it has are not run
+again.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def main() -> None:
         if (rate, batch_size, seed) not in there:
             rows = trained(arguments.data / "mrpc", rate, batch_size, seed)
             append(rows)
-            print(f"rate {rate:g}, batch {batch_size}, seed {seed}: accuracy {rows[-1]['val_accuracy']:.4f}", flush=True)
+            print(
+                f"rate {rate:g}, batch {batch_size}, seed {seed}: accuracy {rows[-1]['val_accuracy']:.4f}", flush=True
+            )
 
 
 def recorded() -> set[tuple[float, int, int]]:
@@ -94,7 +97,9 @@ def append(rows: list[dict[str, float]]) -> None:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         if is_new:
             writer.writeheader()
-        writer.writerows({name: round(one[name], 5) if name in COLUMNS[4:] else one[name] for name in COLUMNS} for one in rows)
+        writer.writerows(
+            {name: round(one[name], 5) if name in COLUMNS[4:] else one[name] for name in COLUMNS} for one in rows
+        )
 
 
 if __name__ == "__main__":

@@ -42,8 +42,10 @@ def main() -> None:
     arguments = parser.parse_args()
     curves = table(arguments.score)
     worth = mean_over_seeds(curves)
-    print(f"{len(curves)} runs; the best setting is worth {max(worth.values()):.4f}, the mean one "
-          f"{statistics.fmean(worth.values()):.4f}")
+    print(
+        f"{len(curves)} runs; the best setting is worth {max(worth.values()):.4f}, the mean one "
+        f"{statistics.fmean(worth.values()):.4f}"
+    )
     found: dict[str, dict[str, list[float]]] = {}
     for name, settings in SEARCHES.items():
         each = [searched(settings, seed, curves, worth) for seed in range(1, arguments.seeds + 1)]
@@ -72,9 +74,7 @@ def table(score: str) -> Curves:
 def mean_over_seeds(curves: Curves) -> dict[tuple[float, int], float]:
     """What a setting is worth: the last epoch's score."""
     settings = {cell[:2] for cell in curves}
-    return {
-        one: statistics.fmean(curve[-1] for cell, curve in curves.items() if cell[:2] == one) for one in settings
-    }
+    return {one: statistics.fmean(curve[-1] for cell, curve in curves.items() if cell[:2] == one) for one in settings}
 
 
 def searched(
@@ -92,8 +92,8 @@ def searched(
         [
             "sweep.objective=accuracy",
             f"training.num_train_epochs={EPOCHS}",
-            "sweep.parameters={training.learning_rate: {values: %s}, "
-            "training.per_device_train_batch_size: {values: %s}}" % (rates, sizes),
+            f"sweep.parameters.training.learning_rate={list(rates)}",
+            f"sweep.parameters.training.per_device_train_batch_size={list(sizes)}",
             *([] if "sweep.algorithm=hyperband" in settings else [f"sweep.max_trials={TRIALS}"]),
             *settings,
         ],

@@ -81,6 +81,7 @@ class _Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):
     """
 
     known: Mapping[str, Any] | None = None
+    trials: dict[str, Any]
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """The next trial's values: random ones at first, then by a Gaussian process."""
