@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import tfft  # settles which Keras is used before anything loads TensorFlow
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 
@@ -29,6 +35,25 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def tiny_checkpoint() -> Path:
     """A random BERT as PyTorch saves it, without a head: 2 layers, 16 wide, 100 tokens, 64 positions."""
     return FIXTURES / "tiny_bert_torch"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium without a window, for pages of ours. Where it is missing CI fails, and anyone else skips.
+
+    It is closed after every module: while it is open, nobody in this process can run an asyncio loop.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        missing("there is no chromium on PATH; apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Chromium's sandbox does not work for root.
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield opened
+        opened.close()
 
 
 @contextlib.contextmanager
