@@ -6,5 +6,7 @@
 - `pruning`: which trials are not worth their end
 - `slots`: the cores and devices that trials at the same time get
 - `folder`: the sweep's folder; `trials`: what is to be trained, and the record of what came of it
-- `table`: what a person sees meanwhile; `report`, `importance`: and afterwards
+- `table`: what a person sees meanwhile
+- `report`: the page afterwards, of `facts` (what is known of a sweep), `axes` and `charts` (where marks and lines are),
+  `importance` (which parameter decided) and `cost`
 """
