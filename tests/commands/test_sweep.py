@@ -141,8 +141,8 @@ def test_trials_in_one_process_score_like_those_in_processes_of_their_own(job: J
 
 @pytest.mark.slow
 def test_hopeless_trials_are_stopped_and_counted(job: Job) -> None:
-    # Rates that learn, and one too small to move at all.
-    rates = "sweep.parameters.training.learning_rate={values: [1e-3, 9e-4, 8e-4, 1e-9]}"
+    # Rates that do no harm, and one that spoils the weights.
+    rates = "sweep.parameters.training.learning_rate={values: [1e-3, 9e-4, 8e-4, 10.0]}"
     settings = ("sweep.algorithm=grid", rates, "sweep.prune=true", "training.num_train_epochs=4", WARM)
     done = sweep(job, "~sweep.parameters.training.learning_rate", *settings, "sweep.objective=loss")
     assert done.returncode == 0, done.stderr
