@@ -21,7 +21,13 @@ import tfft
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 # `import NAME` -> the distribution that brings it, where the two differ.
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "PyYAML", "mlflow": "mlflow-skinny"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+    "mlflow": "mlflow-skinny",
+    "grpc": "grpcio",
+}
 # Extras with what a user may want; each is loaded only where it is asked for.
 OPTIONAL = ("mlflow", "wandb")
 VERBS = ("setup", "quickstart", "test", "test-real", "bench", "style", "quality", "lock")
