@@ -10,6 +10,7 @@ Nothing here loads TensorFlow: whatever is wrong with the data is said before a 
   those; `records`: a row as a record
 - `batches` (this one too): token ids to `tf.data`, `bucketed` or `padded`, and batches for prediction; `stream` (and
   this one): batches of rows that are in shards
+- `unread` (this one as well): a `tf.data` data set read without moving its order
 
 Example:
     Rows of any source, here lists, to splits whose classes are settled on the training rows.
