@@ -28,6 +28,7 @@ RANKS = (
         "differences",
         "statistics",
         "predictions",
+        "rate_curve",
     ),
     ("console", "environment", "hub", "uploads", "backend"),
     (
@@ -45,6 +46,8 @@ RANKS = (
         "plan",
         "training",
         "nonfinite",
+        "rehearsal",
+        "range_test",
         "course",
         "assembly",
         "throughput",

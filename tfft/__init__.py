@@ -21,6 +21,8 @@ allocator.keep_memory()
 if TYPE_CHECKING:
     from tfft.fit import FitResult as FitResult
     from tfft.fit import fit as fit
+    from tfft.lr_find import lr_find as lr_find
+    from tfft.rate_curve import RateCurve as RateCurve
     from tfft.recipe import Recipe as Recipe
     from tfft.seeds import SeedsResult as SeedsResult
     from tfft.seeds import seeds as seeds
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Recipe": "tfft.recipe",
     "FitResult": "tfft.fit",
+    "RateCurve": "tfft.rate_curve",
     "SeedsResult": "tfft.seeds",
 }
 _MODULES = (
@@ -38,6 +41,7 @@ _MODULES = (
     "errors",
     "fit",
     "hardware",
+    "lr_find",
     "metrics",
     "models",
     "optimizers",
@@ -46,7 +50,7 @@ _MODULES = (
     "sweep",
 )
 
-__all__ = ["FitResult", "Recipe", "SeedsResult", "__version__", *_MODULES]
+__all__ = ["FitResult", "RateCurve", "Recipe", "SeedsResult", "__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

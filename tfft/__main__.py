@@ -17,6 +17,7 @@ COMMANDS = {
     "sweep": ("tfft.sweep", "search the settings of a recipe that score best"),
     "data": ("tfft.data.__main__", "write rows as shards that a training streams"),
     "seeds": ("tfft.seeds", "train with several seeds, and say what of the scores is noise"),
+    "lr_find": ("tfft.lr_find", "find a learning rate for a recipe"),
     "bench": ("tfft.bench", "measure how fast a recipe trains here, and what would be faster"),
     "recipes": ("tfft.recipes", "list, show, copy and validate recipes"),
     "doctor": ("tfft.doctor", "look whether this machine is fit for training"),

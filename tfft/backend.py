@@ -7,6 +7,7 @@ tfft. A `tf.keras` that is already Keras 3 would mix the two and fail far from t
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 from tfft.console import quiet_stderr
@@ -26,7 +27,7 @@ if not _same_keras:
         "need Keras 2; import tfft before tensorflow, or set TF_USE_LEGACY_KERAS=1 before Python starts"
     )
 
-__all__ = ["compiled_by_xla", "inner_optimizer", "keras", "slurm_step", "tf"]
+__all__ = ["compiled_by_xla", "generators", "inner_optimizer", "keras", "slurm_step", "tf"]
 
 
 def compiled_by_xla() -> bool:
@@ -47,3 +48,14 @@ def slurm_step(nodes: str, tasks_per_node: str) -> tuple[list[str], list[int]]:
     from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as resolver
 
     return resolver.expand_hostlist(nodes), resolver.expand_tasks_per_node(tasks_per_node)
+
+
+def generators() -> tuple[list[random.Random], tf.random.Generator | None]:
+    """What TensorFlow and Keras draw seeds from, where they were seeded, and TensorFlow's global generator."""
+    # Nothing public gives any of them without making those that are not there.
+    from tensorflow.python.eager import context
+    from tensorflow.python.ops import stateful_random_ops
+    from tf_keras.src import backend
+
+    of_seeds = (getattr(context.context(), "_rng", None), getattr(backend._SEED_GENERATOR, "generator", None))
+    return [one for one in of_seeds if one is not None], stateful_random_ops.global_generator
