@@ -292,6 +292,37 @@ def test_callbacks_in_code_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) ->
     assert 1 <= kept["cut_short"] < 1000
 
 
+@pytest.mark.slow
+def test_sweeps(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    ran = run(
+        "06_sweeps.ipynb",
+        tmp_path,
+        {
+            "settings": [f"model.name_or_path={tiny_checkpoint}", "data.max_train_samples=64"],
+            "epochs": 1,
+            "trials": 3,
+            "seeds": 2,
+            "lr_find_steps": 20,
+        },
+        {
+            "best": "found['best']",
+            "scores": "[one['score'] for one in found['trials']]",
+            "table": "table['score'].to_list()",
+            "rates": "[best.training.learning_rate, float(table['learning_rate'][found['best']])]",
+            "runs": "len(compared.runs)",
+        },
+    )
+    kept = ran.kept
+    assert kept["scores"] == kept["table"]
+    assert (len(kept["scores"]), kept["runs"]) == (3, 4)
+    assert kept["scores"][kept["best"] - 1] == max(kept["scores"])
+    assert kept["rates"][0] == kept["rates"][1]
+    sweep = tmp_path / "runs" / "sweeps" / "sweep"
+    assert json.loads((sweep / "sweep.json").read_text())["best"] == kept["best"]
+    assert f"trial {kept['best']}: " in ran.said
+    assert "accuracy: best " in ran.said
+
+
 # --- The loop of one's own --------------------------------------------------------------------------------------------
 
 
