@@ -2,8 +2,8 @@
 
     python tests/benchmarks/sweep_cost.py
 
-Short trainings of the quickstart's checkpoint, in processes of their own and warm in one. A trial's seconds are compared
-with the same run alone: the command `tfft.fit`, in turns with the sweeps, and for warm trials what `fit` itself took.
+Short trainings of the quickstart's checkpoint, in processes of their own and warm in one. A trial's seconds are
+compared with the same run alone: the command `tfft.fit`, in turns with the sweeps, and for warm trials what `fit` took.
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def show(isolation: str, trials: list[dict[str, Any]], resident: list[float], al
     print(f"{isolation}: {len(trials)} trials, {spread(seconds)} s each")
     print(f"  over the run alone: {statistics.median(seconds) - statistics.median(alone):+.1f} s")
     print(f"  over what fit itself took: {spread(own)} s")
-    print(
-        f"  memory of the sweep's process, MB: {resident[0]:,.0f} after the first trial, {resident[-1]:,.0f} after the last"
-    )
+    print(f"  the sweep's process: {resident[0]:,.0f} MB after the first trial, {resident[-1]:,.0f} after the last")
     print(
         f"  peak of the trials, MB: {spread(peaks)}, the first {peaks[0]:,.0f}, the last {peaks[-1]:,.0f}", flush=True
     )
