@@ -6,14 +6,17 @@ import json
 import math
 import os
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tfft import recipe
 from tfft.errors import HardwareError, RunError
+from tfft.recipe import sweep_checks
 from tfft.search import pruning, slots, space, table, trials
 from tfft.search.events import Events
 
@@ -72,7 +75,7 @@ def recorded(search: trials.Search, log: Path, **more: Any) -> Any:
     from tfft.search import oracles
 
     made = oracles.make(search.sweep, "accuracy", "max", 3, search.recipe.training.num_train_epochs)
-    return oracles.Recorded(made, Events(log), search.sweep.parameters, **more)
+    return oracles.Recorded(made, Events(log), search.sweep.parameters, search.max_trials, **more)
 
 
 def score_of(values: dict[str, Any]) -> float:
@@ -129,6 +132,25 @@ def test_a_grid_has_every_point_once(tmp_path: Path) -> None:
     assert len(found) == len(set(found)) == 2 * 3 * 3
 
 
+def test_a_grid_of_steps_has_both_ends_and_every_step(tmp_path: Path) -> None:
+    steps = (
+        "sweep.algorithm=grid",
+        "~sweep.parameters",
+        "sweep.parameters.training.learning_rate={min: 1e-6, max: 1e-3, scale: log, step: 10}",
+        "sweep.parameters.training.weight_decay={min: 0, max: 0.5, step: 0.1}",
+        "sweep.parameters.training.per_device_train_batch_size={min: 8, max: 16, step: 8}",
+    )
+    search = search_of(*steps)
+    found = [
+        tuple(space.decoded(search.sweep.parameters, one.hyperparameters.values).values())
+        for one in searched(search, tmp_path / "log", killed_after=(3,), fails=False)
+    ]
+    rates, decays = (1e-6, 1e-5, 1e-4, 1e-3), (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    assert sorted(found) == sorted((rate, decay, size) for rate in rates for decay in decays for size in (8, 16))
+    assert sweep_checks.grid_points(search.sweep.parameters) == len(found)
+
+
+@pytest.mark.slow
 def test_the_bayesian_search_learns(tmp_path: Path) -> None:
     search = search_of("sweep.algorithm=bayesian", "sweep.max_trials=12")
     values = [
@@ -173,13 +195,83 @@ def test_more_trials_than_before_go_on_and_no_trial_begins_when_time_is_over(tmp
     assert over.create_trial("worker").status == "STOPPED"
 
 
+def test_more_trials_for_hyperband_go_on_too(tmp_path: Path) -> None:
+    searched(search_of(*HYPERBAND, "sweep.max_trials=12"), tmp_path / "log")
+    more = searched(search_of(*HYPERBAND), tmp_path / "log")
+    whole = searched(search_of(*HYPERBAND), tmp_path / "whole")
+    assert len(more) == len(whole) > 12
+    # Fewer than there are: no other begins.
+    assert len(searched(search_of(*HYPERBAND, "sweep.max_trials=5"), tmp_path / "log")) == len(more)
+
+
+def test_an_oracle_that_has_no_more_is_not_asked_again(tmp_path: Path) -> None:
+    few = search_of("~sweep.parameters", "sweep.parameters.runtime.xla=[true, false]")
+    oracle = recorded(few, tmp_path / "log")
+    assert [oracle.create_trial(str(index)).status for index in range(4)] == [
+        "RUNNING",
+        "RUNNING",
+        "STOPPED",
+        "STOPPED",
+    ]
+    assert oracle.is_exhausted
+    assert oracle.is_over
+    again = recorded(few, tmp_path / "log")
+    assert [again.create_trial(str(index)).status for index in (0, 1, 9)] == ["RUNNING", "RUNNING", "STOPPED"]
+
+
+def test_what_is_left_of_a_broken_off_overwriting_is_no_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfft.search import folder
+
+    search = search_of(folder=tmp_path / "sweep")
+    for name in folder.FOLDERS:
+        (search.folder / name).mkdir(parents=True)
+    for name in ("events.jsonl", "recipe.yaml", "records/0001.json"):
+        (search.folder / name).write_text(search.recipe.to_yaml())
+
+    def killed(path: Path) -> None:
+        if path.name == "trials":
+            raise KeyboardInterrupt
+        shutil.rmtree(path)
+
+    monkeypatch.setattr(folder, "shutil", SimpleNamespace(rmtree=killed))
+    with pytest.raises(KeyboardInterrupt), folder.opened(search, overwrite=True):
+        pass
+    left = {one.name for one in search.folder.iterdir()}
+    assert not {"events.jsonl", "records"} & left
+    # By it another sweep is still told from this one.
+    assert "recipe.yaml" in left
+
+
+def test_what_a_training_has_told_is_gone_on_with(tmp_path: Path) -> None:
+    from tfft.backend import keras
+    from tfft.search.watch import Watch
+
+    def trained(seed: int, first: int, hopeless_at: int) -> Watch:
+        model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
+        model.compile("sgd", "mse")
+        watch = Watch(tmp_path / "told.json", "loss", seed, None, lambda scores: len(scores) == hopeless_at)
+        model.fit([[1.0]], [[2.0]], epochs=4, initial_epoch=first, verbose=0, callbacks=[watch])
+        return watch
+
+    assert not trained(1, 0, hopeless_at=9).pruned
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["seed"], told["epoch"], told["of"], len(told["scores"])) == (1, 4, 4, 4)
+    # After the second epoch again: two scores are known of before.
+    watch = trained(1, 2, hopeless_at=3)
+    assert watch.pruned
+    assert json.loads((tmp_path / "told.json").read_text())["pruned"]
+    # Killed before its outcome was written, it is still known to be pruned; another seed is another training.
+    assert Watch(tmp_path / "told.json", "loss", 1).pruned
+    assert not Watch(tmp_path / "told.json", "loss", 2).pruned
+
+
 def test_a_log_leaves_out_what_was_not_written_whole(tmp_path: Path) -> None:
     log = Events(tmp_path / "log")
     assert log.read() == []
     log.append({"event": "one"})
     with log.path.open("ab") as file:
         file.write(b'{"event": "tw')
-    assert log.read() == [{"event": "one"}]
+    assert [one["event"] for one in log.read()] == ["one"]
     log.append({"event": "three"})
     assert [one["event"] for one in log.read()] == ["one", "three"]
 
@@ -214,7 +306,7 @@ def test_trials_at_a_time_share_the_cores_without_overlap(monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 7})
     made = slots.make(2, "auto")
     assert [one.cores for one in made] == [(0, 1, 2), (5, 7)]
-    assert [one.environment for one in made] == [{}, {}]
+    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in made] == ["", ""]
     assert slots.make(1, "auto")[0].cores == ()
     with pytest.raises(HardwareError, match="got 6; expected at most 5, the number of cores"):
         slots.make(6, "auto")
@@ -222,10 +314,7 @@ def test_trials_at_a_time_share_the_cores_without_overlap(monkeypatch: pytest.Mo
 
 def test_no_two_trials_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6")
-    assert [one.environment for one in slots.make(2, "auto")] == [
-        {"CUDA_VISIBLE_DEVICES": "4"},
-        {"CUDA_VISIBLE_DEVICES": "6"},
-    ]
+    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in slots.make(2, "auto")] == ["4", "6"]
     with pytest.raises(HardwareError, match="at most 2, the number of GPUs here: no two trials share one"):
         slots.make(3, "auto")
 
@@ -254,6 +343,7 @@ def record_of(number: int, **more: Any) -> dict[str, Any]:
         "seconds": 10.0,
         "reason": "",
         "continues": None,
+        "planned_epochs": None,
         "executions": [{"curve": [{"epoch": 1.0, "val_accuracy": 0.5}]}],
     }
     return {**made, **more}
@@ -272,8 +362,9 @@ def test_the_best_trial_is_by_the_objectives_direction_and_trained_to_its_end() 
 
 
 def test_the_best_of_hyperbands_trials_is_one_of_the_longest() -> None:
-    short = record_of(1, score=0.9)
-    long = record_of(2, score=0.7, executions=[{"curve": [{"epoch": 1.0}, {"epoch": 9.0}]}])
+    short = record_of(1, score=0.9, planned_epochs=3)
+    # It stopped early, which is its right.
+    long = record_of(2, score=0.7, planned_epochs=9, executions=[{"curve": [{"epoch": 1.0}]}])
     best = trials.best_of(search_of(*HYPERBAND), [short, long])
     assert best is not None
     assert best["number"] == 2

@@ -181,6 +181,36 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "sweep.factor",
         "it is Hyperband's alone",
     ),
+    "a rung of less than an epoch": (
+        (RATE, "sweep.algorithm=hyperband", "training.num_train_epochs=2"),
+        (RATE, "sweep.algorithm=hyperband", "training.num_train_epochs=2", "sweep.factor=2"),
+        "training.num_train_epochs",
+        "expected at least 3, Hyperband's factor",
+    ),
+    "half a row on a log scale": (
+        ("sweep.parameters.training.per_device_train_batch_size={min: 8, max: 32, step: 1.5, scale: log}",),
+        ("sweep.parameters.training.per_device_train_batch_size={min: 8, max: 32, step: 2, scale: log}",),
+        "sweep.parameters[training.per_device_train_batch_size].step",
+        "takes whole numbers",
+    ),
+    "seeds beyond the last": (
+        (RATE, "seed=4294967295", "sweep.executions_per_trial=2"),
+        (RATE, "seed=4294967294", "sweep.executions_per_trial=2"),
+        "seed",
+        "expected one after which 1 more are at most 4294967295",
+    ),
+    "one repository for all": (
+        (RATE, "training.push_to_hub=true"),
+        (RATE,),
+        "training.push_to_hub",
+        "every trial would push to the same repository",
+    ),
+    "several workers": (
+        (RATE, "runtime.strategy=multi_worker"),
+        (RATE, "runtime.strategy=mirrored"),
+        "runtime.strategy",
+        "each trial of a sweep is one process",
+    ),
     "pruning what prunes": (
         (RATE, "sweep.prune=true", "sweep.algorithm=hyperband"),
         (RATE, "sweep.prune=true"),

@@ -93,6 +93,11 @@ class Voice:
         if not self.silent:
             self.console.print(Text(line), highlight=False)
 
+    def say_whole(self, line: str) -> None:
+        """One plain line that is not folded, so that it can be copied."""
+        if not self.silent:
+            self.console.print(Text(line), highlight=False, soft_wrap=True)
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table on a terminal, tab-free aligned lines elsewhere."""
         if self.silent:

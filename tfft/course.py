@@ -42,7 +42,6 @@ class Trained:
         kept_epoch: the epoch whose weights the model has now, counted from 1.
         kept_step: the step whose weights those are, where the history says steps.
         parameters: that were trained, in any stage.
-        is_paused: whether it was to stop before its last epoch, and did.
     """
 
     history: list[dict[str, float]]
@@ -53,7 +52,6 @@ class Trained:
     kept_epoch: int
     kept_step: int | None
     parameters: int
-    is_paused: bool
 
 
 def train(
@@ -152,7 +150,6 @@ def train(
         kept_epoch=int(history[kept - 1]["epoch"]),
         kept_step=history[kept - 1].get("step"),
         parameters=parameters,
-        is_paused=course.pause.is_reached,
     )
 
 

@@ -347,7 +347,7 @@ def _run(
             voice.say(programs.told())
         folder.write_json("metrics.json", report)
         # Last of all: until then the run can be gone on with. One that was to stop midway still can.
-        if not trained.is_paused:
+        if recipe.training.stop_after_epochs is None:
             folder.remove(STATES)
         distribution.wait()
         _show_end(voice, folder, scores, report)

@@ -6,12 +6,13 @@ The story is `_run`. Keras Tuner's oracles choose; every trial is an ordinary ru
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from tfft.errors import RecipeError, RunError
 if TYPE_CHECKING:
     from tfft.console import Voice
     from tfft.search.driver import Driver
+    from tfft.search.events import Clock, Events
     from tfft.search.oracles import Recorded
     from tfft.search.remote import Role
     from tfft.search.slots import Slot
@@ -45,30 +47,34 @@ def sweep(
         verbose: say how it is going.
 
     Returns:
-        What `sweep.json` holds: `trials` with `values`, `score` and `command`; `best`, the number of the best one.
+        What `sweep.json` holds: `trials` with `values`, `score` and `command`; `best`, the number of the best one. Of a
+        worker of several machines: nothing, for the chief has it.
 
     Raises:
         UserError: the recipe, the data or the folder cannot be used, or no trial came to its end.
     """
-    from tfft.console import Voice
-
-    return _run(_search(os.fspath(recipe), overrides), parallel, overwrite, Voice(silent=not verbose))
+    return _run(_search(os.fspath(recipe), overrides), parallel, overwrite, _voice(silent=not verbose))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Raises a UserError for what the user can mend."""
     arguments = parser().parse_intermixed_args(argv)
     search = _search(arguments.recipe, arguments.overrides)
-    from rich.console import Console
-
     from tfft import console
 
     if not arguments.verbose:
         console.silence_libraries()
-    # A stream of its own, since trials in this process print into their logs.
-    voice = console.Voice(console=Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty()))
-    _run(search, arguments.parallel, arguments.overwrite, voice)
+    _run(search, arguments.parallel, arguments.overwrite, _voice(silent=False))
     return 0
+
+
+def _voice(silent: bool) -> Voice:
+    """One with a stream of its own, since trials in this process print into their logs."""
+    from rich.console import Console
+
+    from tfft.console import Voice
+
+    return Voice(silent=silent, console=Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty()))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,29 +135,33 @@ def _search(source: str, overrides: Sequence[str]) -> Search:
 def _run(search: Search, parallel: int, overwrite: bool, voice: Voice) -> dict[str, Any]:
     """The whole sweep. Nothing is written before everything that can be wrong has been looked at."""
     from tfft import environment, interrupts
-    from tfft.search import folder, remote, slots
+    from tfft.search import folder, remote, slots, table, trials
+    from tfft.search.events import Clock, Events
+    from tfft.search.trials import EVENTS
 
-    began = time.time()
     environment.check()
     role = remote.find()
+    if role is not None and role.is_chief and parallel > 1:
+        raise RecipeError(f"--parallel: got {parallel}; expected it of workers: the chief trains nothing")
     places = slots.make(parallel, search.recipe.runtime.strategy, role.name if role else "")
     _check_isolation(search, places)
     if role is not None and not role.is_chief:
         return _work(search, role, places, voice)
     folder.check(search, overwrite)
-    if overwrite or not folder.has_begun(search):
-        _try(search, voice)
-    _say_what(search, role, places, voice)
-    with folder.opened(search, overwrite), interrupts.waiting(voice.say) as asked_to_stop:
-        recorded = _recorded(search, began)
+    _try(search, voice)
+    warnings = _warnings(search)
+    _say_what(search, role, places, warnings, voice)
+    with folder.opened(search, overwrite), interrupts.waiting(voice.say) as asked_to_stop, _disk_errors(search):
+        events = Events(search.folder / EVENTS)
+        clock = Clock(events)
+        recorded = _recorded(search, events, clock)
         told: dict[str, Any] = {}
 
         def ended(record: Mapping[str, Any] | None = None) -> None:
-            from tfft.search import table, trials
-
             records = trials.read_records(search)
-            trials.tidy(search, records, is_over=record is None)
-            told.update(folder.facts(search, _command(search, parallel), records, began))
+            # Where only the time or the number of trials has ended it, there may be more to come.
+            trials.tidy(search, records, is_over=record is None and recorded.is_exhausted)
+            told.update(folder.facts(search, _command(search, parallel), records, clock, warnings))
             folder.write_summary(search, told)
             if record is not None and not voice.is_terminal:
                 voice.say(table.ended(search, record, trials.best_of(search, records)))
@@ -162,7 +172,8 @@ def _run(search: Search, parallel: int, overwrite: bool, voice: Voice) -> dict[s
             else:
                 _serve(search, recorded, role, ended, asked_to_stop, voice)
         except KeyboardInterrupt as interrupt:
-            raise type(interrupt)(f"interrupted; the same command goes on with the sweep in {search.folder}") from None
+            same = "the same command without --overwrite" if overwrite else "the same command"
+            raise type(interrupt)(f"interrupted; {same} goes on with the sweep in {search.folder}") from None
         ended()
         folder.write_report(search, told)
         _show(search, told, voice)
@@ -177,35 +188,54 @@ def _check_isolation(search: Search, places: Sequence[Slot]) -> None:
         )
 
 
+@contextlib.contextmanager
+def _disk_errors(search: Search) -> Iterator[None]:
+    """Those of the sweep's own files, as a message; what has ended by then is on the disk."""
+    from tfft.run_directory import DISK_ERRORS
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise RunError(
+            f"output_dir: writing to {search.folder} failed: {error.strerror}; mend that, and the same command goes on"
+        ) from None
+
+
 def _try(search: Search, voice: Voice) -> None:
     """Looks by a dry run whether the recipe can be trained at all; its token ids are then there for all trials.
+
+    Also where the sweep goes on: data may be gone, and every trial would fail.
 
     Raises:
         RecipeError: it cannot.
     """
+    from tfft.search.slots import Slot
+
     voice.say(f"looks whether {search.source} can be trained")
     words = [search.source, *search.overrides, "~sweep", "--dry-run"]
-    tried = subprocess.run([sys.executable, "-m", "tfft.fit", "--recipe", *words], capture_output=True, text=True)
+    command_line = [sys.executable, "-m", "tfft.fit", "--recipe", *words]
+    tried = subprocess.run(command_line, capture_output=True, text=True, env=Slot("dry run").environment)
     if tried.returncode == command.USER_ERROR_STATUS:
-        raise RecipeError(f"no trial was begun: {tried.stderr.strip().removeprefix('error: ')}")
+        raise RecipeError(f"no trial is begun: {tried.stderr.strip().removeprefix('error: ')}")
     if tried.returncode != 0:
         raise RuntimeError(f"python -m tfft.fit {shlex.join(words)} ended with {tried.returncode}:\n{tried.stderr}")
 
 
-def _recorded(search: Search, began: float) -> Recorded:
+def _recorded(search: Search, events: Events, clock: Clock) -> Recorded:
     """The oracle, as far as an earlier process has come."""
     from tfft.search import oracles
-    from tfft.search.events import Events
-    from tfft.search.trials import EVENTS
 
     sweep = search.sweep
     made = oracles.make(sweep, search.objective, search.direction, search.seed, search.recipe.training.num_train_epochs)
     hours = sweep.max_hours
     return oracles.Recorded(
         made,
-        Events(search.folder / EVENTS),
+        events,
         sweep.parameters,
-        is_over=lambda: hours is not None and time.time() - began > hours * 3600,
+        search.max_trials,
+        is_over=lambda: hours is not None and clock.seconds > hours * 3600,
     )
 
 
@@ -244,12 +274,25 @@ def _total(search: Search) -> int | None:
     """Trials in all, where that is known before."""
     from tfft.recipe import sweep_checks
 
-    sweep = search.sweep
-    if sweep.algorithm == "hyperband":
-        return sweep.max_trials
-    if sweep.algorithm == "grid":
-        return min(sweep.max_trials or sys.maxsize, sweep_checks.grid_points(sweep.parameters))
-    return sweep.max_trials or sweep_checks.USUAL_TRIALS
+    if search.sweep.algorithm == "grid":
+        return min(search.max_trials or sys.maxsize, sweep_checks.grid_points(search.sweep.parameters))
+    return search.max_trials
+
+
+def _warnings(search: Search) -> list[str]:
+    """What may come otherwise than whoever wrote the recipe expects."""
+    from tfft.recipe import sweep_checks
+
+    parameters, wanted = search.sweep.parameters, search.max_trials
+    if search.sweep.algorithm == "grid" or wanted is None or any(not one.values for one in parameters.values()):
+        return []
+    points = sweep_checks.grid_points(parameters)
+    if points > wanted:
+        return []
+    return [
+        f"the parameters have {points:,} combinations, so there may be fewer than {wanted:,} trials; a grid has each of "
+        "them once: sweep.algorithm=grid"
+    ]
 
 
 # --- Several machines -------------------------------------------------------------------------------------------------
@@ -265,18 +308,19 @@ def _serve(
 ) -> None:
     """The chief: gives trials to workers, and tells of their records."""
     from tfft.search import driver, remote, trials
+    from tfft.search.oracles import number_of
     from tfft.search.table import LiveTable
 
-    for asked in recorded.running:
-        # A worker has trained it while there was no chief.
-        record = trials.read_record(search, int(asked.trial_id) + 1)
-        if record is not None:
-            driver.tell(recorded, search, asked, record)
     told = {one["number"] for one in trials.read_records(search)}
 
     def meanwhile() -> None:
         if asked := asked_to_stop():
             raise asked
+        for trial in recorded.running:
+            # Its worker may be gone, or could not tell of it while there was no chief.
+            record = trials.read_record(search, number_of(trial))
+            if record is not None:
+                driver.tell(recorded, search, trial, record)
         for one in trials.read_records(search):
             if one["number"] not in told:
                 told.add(one["number"])
@@ -297,16 +341,20 @@ def _work(search: Search, role: Role, places: Sequence[Slot], voice: Voice) -> d
     """A worker: trains what the chief gives, in the folder that both see."""
     from tfft import interrupts
     from tfft import recipe as recipes
+    from tfft.run_directory import SEEN_WITHIN_SECONDS
     from tfft.search import folder, remote, table
     from tfft.search.driver import Driver
     from tfft.search.trials import LOCK, RECIPE
 
-    client = remote.Client(role)
-    if not (search.folder / LOCK).is_file():
-        raise RunError(
-            f"output_dir: the chief at {role.address} works in a folder that is not seen here as {search.folder}; give "
-            "one on a disk that all share"
-        )
+    client = remote.Client(role, voice.say)
+    end = time.monotonic() + SEEN_WITHIN_SECONDS
+    while not (search.folder / LOCK).is_file():
+        if time.monotonic() > end:
+            raise RunError(
+                f"output_dir: the chief at {role.address} works in a folder that is not seen here as {search.folder}; "
+                "give one on a disk that all share"
+            )
+        time.sleep(0.1)
     if changes := folder.differences(recipes.load(search.folder / RECIPE), search.recipe):
         listed = "\n".join(f"  {one}" for one in changes)
         raise RunError(f"the chief at {role.address} has another sweep; give this worker the same. Differs:\n{listed}")
@@ -331,13 +379,15 @@ def _command(search: Search, parallel: int) -> str:
     return shlex.join([*words, *([] if parallel == 1 else ["--parallel", str(parallel)])])
 
 
-def _say_what(search: Search, role: Role | None, places: Sequence[Slot], voice: Voice) -> None:
+def _say_what(search: Search, role: Role | None, places: Sequence[Slot], warnings: Sequence[str], voice: Voice) -> None:
     sweep, total = search.sweep, _total(search)
     number = "as many trials as Hyperband wants" if total is None else f"{total:,} trials"
     each = "" if sweep.executions_per_trial == 1 else f" of {sweep.executions_per_trial} seeds each"
     how = "" if role is not None or len(places) == 1 else f", {len(places)} at a time"
     better = "greatest" if search.direction == "max" else "least"
     voice.say(f"{sweep.algorithm} search for the {better} {search.objective}: {number}{each}{how}")
+    for one in warnings:
+        voice.say(f"note: {one}")
 
 
 def _show(search: Search, told: Mapping[str, Any], voice: Voice) -> None:
@@ -356,19 +406,21 @@ def _show(search: Search, told: Mapping[str, Any], voice: Voice) -> None:
             *(table.value(one["values"][name]) if name in one["values"] else "" for name in names),
             table.score(one) or one["status"],
             f"{one['seconds']:,.0f}",
-            one["command"],
         ]
         for one in told["trials"]
     ]
     short = [name.rpartition(".")[2] for name in names]
-    voice.table(f"Trials of {told['name']}", ["trial", *short, told["objective"], "s", "command"], rows)
+    voice.table(f"Trials of {told['name']}", ["trial", *short, told["objective"], "s"], rows)
+    voice.say("to train one of them again:")
+    for one in told["trials"]:
+        voice.say_whole(f"  {one['number']}: {one['command']}")
     if best is None:
         reasons = next((one["reason"] for one in told["trials"] if one["reason"]), "none was begun")
         raise RunError(
             f"no trial came to its end; the first one: {reasons}. More is in {search.folder / folder.REPORT}"
         )
     voice.say(
-        f"best: trial {best}; train it again: python -m tfft.fit --recipe {search.folder / folder.BEST}; the report is "
+        f"best: trial {best}, whose recipe is {search.folder / folder.BEST}; the report is "
         f"{search.folder / folder.REPORT}"
     )
 

@@ -181,6 +181,8 @@ def test_a_rung_goes_on_from_the_one_below_as_if_it_had_never_stopped(job: Job) 
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (run, job.run))
     for name, values in theirs.items():
         np.testing.assert_array_equal(ours[name], values, err_msg=name)
+    log = (job.folder / "sweep" / "logs" / f"{one['number']:04d}.txt").read_text()
+    assert "with 1 whole epoch done, from " in log
     # Nothing is left to go on from.
     assert not list((job.folder / "sweep" / "trials").glob("*/checkpoint"))
 
@@ -235,6 +237,8 @@ def test_kills_lose_no_trial_and_change_no_score(job: Job) -> None:
     assert killed >= 2
     is_whole(job, 3)
     assert scores(job) == whole
+    logs = "".join(one.read_text() for one in (folder / "logs").iterdir())
+    assert "resumed after step " in logs
 
 
 def wait_for(condition: Any, seconds: float) -> None:
@@ -247,14 +251,14 @@ def wait_for(condition: Any, seconds: float) -> None:
 @pytest.mark.slow
 def test_a_signal_has_the_trials_save_where_they_stand(job: Job) -> None:
     settings = ("sweep.max_trials=1", "training.num_train_epochs=200", "training.eval_strategy=no")
-    process = start(job, *settings)
+    process = start(job, *settings, "--overwrite")
     folder = job.folder / "sweep"
     wait_for(lambda: bool(list((folder / "progress").glob("0001.json"))), 120)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert "the same command goes on with the sweep" in err
+    assert "interrupted; the same command without --overwrite goes on with the sweep" in err
     assert list((folder / "trials" / "0001" / "checkpoint").glob("step-*"))
     assert not list((folder / "records").iterdir())
     assert descendants_are_gone(job)
@@ -290,7 +294,6 @@ def test_a_chief_and_two_workers_share_the_trials(job: Job) -> None:
     assert all(one["status"] == "completed" for one in told(job)["trials"])
     did = [sum(line.startswith("trial ") for line in ended[name][0].splitlines()) for name in ("tuner0", "tuner1")]
     assert sum(did) == 4
-    assert min(did) >= 1
     # The values are those that one process would have chosen; numbers came through a protocol with 32 bits.
     chosen = recipe.load(job.folder / "sweep" / "recipe.yaml")
     assert chosen.sweep is not None
@@ -304,10 +307,11 @@ def test_a_chief_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     from tfft.errors import RunError
     from tfft.search import remote
 
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.5)
-    port = free_port()
-    with pytest.raises(RunError, match=f"the chief at 127.0.0.1:{port} has not answered"):
-        remote.Client(remote.Role(f"127.0.0.1:{port}", "tuner0"))
+    monkeypatch.setattr(remote, "FIRST_ANSWER_SECONDS", 0.5)
+    port, said = free_port(), list[str]()
+    with pytest.raises(RunError, match=f"the chief at 127.0.0.1:{port} has not answered for 0.5 s"):
+        remote.Client(remote.Role(f"127.0.0.1:{port}", "tuner0"), said.append)
+    assert said[0].startswith(f"waits for the chief at 127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(
@@ -363,7 +367,7 @@ def test_one_process_runs_one_trial_at_a_time(job: Job) -> None:
 
 def test_data_that_are_not_there(job: Job) -> None:
     said = mistake(job, "data.train_file=gone.csv")
-    assert "no trial was begun: " in said
+    assert "no trial is begun: " in said
     assert "gone.csv" in said
 
 

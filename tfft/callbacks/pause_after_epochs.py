@@ -15,29 +15,24 @@ class PauseAfterEpochs(keras.callbacks.Callback):
     Args:
         epochs: counted from the training's first; None never pauses.
 
-    Attributes:
-        is_reached: whether it has ended a training.
-
     Example:
         >>> model = keras.Sequential([keras.layers.Dense(1)])
         >>> model.compile("sgd", "mse")
         >>> pause = PauseAfterEpochs(2)
         >>> history = model.fit([[1.0]] * 3, [[2.0]] * 3, 1, epochs=9, verbose=0, callbacks=[pause])
-        >>> history.epoch, pause.is_reached
-        ([0, 1], True)
+        >>> history.epoch
+        [0, 1]
     """
 
     def __init__(self, epochs: int | None) -> None:
         super().__init__()
-        self.epochs, self.is_reached = epochs, False
+        self.epochs = epochs
 
     def is_due(self, epochs_done: int) -> bool:
-        """Whether a training that has come so far is not to go on; remembers it."""
-        self.is_reached = self.epochs is not None and epochs_done >= self.epochs
-        return self.is_reached
+        """Whether a training that has come so far is not to go on."""
+        return self.epochs is not None and epochs_done >= self.epochs
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Ends training where it is time, unless it ends by itself."""
-        is_last = epoch + 1 >= self.params.get("epochs", epoch + 2)
-        if not self.model.stop_training and not is_last and self.is_due(epoch + 1):
+        """Ends training where it is time."""
+        if self.is_due(epoch + 1):
             self.model.stop_training = True

@@ -22,8 +22,9 @@ _Found = Iterator[tuple[str, str]]
 SETTLED = ("output_dir", "task", "seed", "training.stop_after_epochs", "training.push_to_hub")
 # The epochs of a trial are Hyperband's to choose.
 OF_HYPERBAND = ("training.num_train_epochs", "training.max_steps", "training.max_hours", "training.stages")
-# Trials where a recipe says no number.
-USUAL_TRIALS = 10
+# Trials, and what Hyperband keeps one in so many of, where a recipe says no number.
+USUAL_TRIALS, USUAL_FACTOR = 10, 3
+LARGEST_SEED = 2**32 - 1
 
 
 def grid_points(parameters: Mapping[str, ParameterSection]) -> int:
@@ -123,7 +124,7 @@ def _check_range(key: str, name: str, parameter: ParameterSection) -> _Found:
         yield f"{key}.scale", f"got log from {shown(least)} on; expected min above 0: a log scale has no zero"
     if parameter.scale == "log" and step is not None and step <= 1:
         yield f"{key}.step", f"got {shown(step)}; expected more than 1, since it is a factor on a log scale"
-    if parameter.scale != "log" and step is not None and is_whole(name) and int(step) != step:
+    if step is not None and is_whole(name) and int(step) != step:
         yield f"{key}.step", f"got {shown(step)}; expected a whole number, since {name} takes whole numbers"
     for end, value in (("min", least), ("max", greatest)):
         yield from _check_value(f"{key}.{end}", name, value)
@@ -200,6 +201,12 @@ def _check_algorithm(values: Values) -> _Found:
                 "got hyperband; expected another, or training.num_train_epochs, which the longest trials have, as a "
                 "whole number of at least 2, without training.max_steps",
             )
+        elif epochs < (values["sweep.factor"] or USUAL_FACTOR):
+            yield (
+                "training.num_train_epochs",
+                f"got {shown(epochs)}; expected at least {values['sweep.factor'] or USUAL_FACTOR}, Hyperband's factor: "
+                "with fewer there is no rung",
+            )
         for name in set(parameters) & set(OF_HYPERBAND):
             yield f"sweep.parameters[{name}]", "is Hyperband's own to choose; expected another algorithm, or key"
         if values["training.stages"] is not None:
@@ -227,6 +234,17 @@ def _check_grid(values: Values) -> _Found:
         yield "sweep.max_trials", f"got {most}; expected at least {points:,}, the points of this grid, or null"
 
 
+def _check_trials(values: Values) -> _Found:
+    executions, seed = values["sweep.executions_per_trial"], values["seed"]
+    if seed + executions - 1 > LARGEST_SEED:
+        yield "seed", f"got {seed}; expected one after which {executions - 1} more are at most {LARGEST_SEED}"
+    if values["training.push_to_hub"]:
+        expected = "false, since every trial would push to the same repository; push the best one, by best.yaml"
+        yield "training.push_to_hub", f"got true; expected {expected}"
+    if values["runtime.strategy"] == "multi_worker" or values["runtime.workers"] is not None:
+        yield "runtime.strategy", "got several workers; expected others, since each trial of a sweep is one process"
+
+
 def _check_pruning(values: Values) -> _Found:
     if not values["sweep.prune"]:
         return
@@ -246,5 +264,6 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_conditions,
     _check_objective,
     _check_algorithm,
+    _check_trials,
     _check_pruning,
 )

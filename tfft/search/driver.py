@@ -17,15 +17,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from tfft import command
+from tfft.errors import RunError, Terminated
 from tfft.run_directory import FINISHED
 from tfft.search import oracles, trials
 from tfft.search import trial as training
 from tfft.search.oracles import TrialStatus
-from tfft.search.slots import Slot
+from tfft.search.slots import Slot, is_of_a_cluster
 from tfft.search.trial import Order
-from tfft.search.trials import LOGS, Search, Trial
+from tfft.search.trials import LOGS, PROGRESS, Search, Trial
+from tfft.whole import read_json
 
 _POLL_SECONDS = 0.1
+_INTERRUPTED = (command.INTERRUPTED_STATUS, command.TERMINATED_STATUS, -signal.SIGINT, -signal.SIGTERM)
 # How long a process may take to save where it stands.
 _GRACE_SECONDS = 300.0
 
@@ -92,18 +96,21 @@ class Driver:
         stopped = False
         try:
             while True:
-                for slot in self.slots:
-                    if not stopped and slot.name not in self.works:
-                        stopped = self._begin(slot)
                 for work in list(self.works.values()):
                     self._look_at(work)
+                for slot in self.slots:
+                    self._end_if_asked()
+                    if not stopped and slot.name not in self.works:
+                        stopped = self._begin(slot)
                 if stopped and not self.works:
                     return
-                if asked := self._asked_to_stop():
-                    raise asked
                 time.sleep(_POLL_SECONDS)
         finally:
             self._end_processes()
+
+    def _end_if_asked(self) -> None:
+        if asked := self._asked_to_stop():
+            raise asked
 
     def _begin(self, slot: Slot) -> bool:
         """Begins the next trial in the slot, if there is one; whether there never will be."""
@@ -128,7 +135,13 @@ class Driver:
                 continue
             if (search.run_folder(number, seed) / FINISHED).is_file():
                 work.seeds.append(seed)
+                # Of one that ended while nobody looked, what it told last says whether it was pruned.
+                told = read_json(search.file(PROGRESS, number, ".json"))
+                if told.get("seed") == seed and told["pruned"]:
+                    self._record(work, pruned=True)
+                    return
                 continue
+            self._end_if_asked()
             work.order = trials.order(search, work.trial, seed, work.slot)
             Path(work.order.outcome).unlink(missing_ok=True)
             if search.sweep.isolation == "warm":
@@ -146,7 +159,7 @@ class Driver:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **work.slot.environment},
+                env=work.slot.environment,
                 # A terminal's Ctrl-C is for this process, which passes it on.
                 start_new_session=True,
             )
@@ -160,6 +173,8 @@ class Driver:
         from tfft.backend import keras
 
         assert work.order is not None
+        for name in filter(is_of_a_cluster, list(os.environ)):
+            del os.environ[name]
         with self._log(work) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             try:
                 training.attempt(work.order)
@@ -182,6 +197,7 @@ class Driver:
             return
         if work.order is None:
             return
+        self._end_if_asked()
         failure, pruned, seed = *self._outcome(work), self._seed(work)
         if work.process is not None and work.process.stdin is not None:
             work.process.stdin.close()
@@ -201,8 +217,16 @@ class Driver:
         path, log = Path(work.order.outcome), self.search.file(LOGS, work.trial.number, ".txt")
         if path.is_file():
             told = json.loads(path.read_text(encoding="utf-8"))
+            if told["busy"]:
+                number, holder = work.trial.number, told["busy"]
+                raise RunError(
+                    f"trial {number} is trained by {holder}; end that, or give every worker a name of its own"
+                )
             return told["error"], told["pruned"]
         status = None if work.process is None else work.process.returncode
+        if status in _INTERRUPTED:
+            # By whoever ends all of a machine's processes, this one too; the trial goes on another time.
+            raise Terminated
         if status == -signal.SIGKILL:
             return f"killed (signal {-status}), as the system does where memory runs out; see {log}", False
         how = "did not say how" if status is None else f"signal {-status}" if status < 0 else f"exit status {status}"

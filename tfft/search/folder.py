@@ -14,7 +14,7 @@ from tfft import environment, lock
 from tfft import recipe as recipes
 from tfft.errors import RunError
 from tfft.recipe import Recipe
-from tfft.search.events import Events
+from tfft.search.events import Clock
 from tfft.search.trials import EVENTS, LOCK, LOGS, PROGRESS, RECIPE, RECORDS, TRIALS, Search, best_of, replayed
 from tfft.whole import whole_file
 
@@ -85,9 +85,6 @@ def opened(search: Search, overwrite: bool) -> Iterator[None]:
                 _empty(search)
             for name in FOLDERS:
                 (folder / name).mkdir(exist_ok=True)
-            # What an earlier process was about to do is no news.
-            for path in (folder / PROGRESS).iterdir():
-                path.unlink()
             with whole_file(folder / RECIPE) as file:
                 file.write(search.recipe.to_yaml())
         except lock.Held as held:
@@ -98,8 +95,8 @@ def opened(search: Search, overwrite: bool) -> Iterator[None]:
 
 
 def _empty(search: Search) -> None:
-    # The log first: what is left if this is interrupted does not look like a sweep.
-    for name in (EVENTS, *ENTRIES):
+    # What a later sweep would take for its own goes first, and by what it knows this one last.
+    for name in (EVENTS, RECORDS, *(name for name in ENTRIES if name != RECIPE), RECIPE):
         path = search.folder / name
         if name == LOCK:
             continue
@@ -109,21 +106,19 @@ def _empty(search: Search) -> None:
             path.unlink(missing_ok=True)
 
 
-def has_begun(search: Search) -> bool:
-    """Whether there is a sweep to go on with."""
-    return bool(Events(search.folder / EVENTS).read())
-
-
 # --- What is left of it -----------------------------------------------------------------------------------------------
 
 
-def facts(search: Search, command: str, records: Sequence[Mapping[str, Any]], began: float) -> dict[str, Any]:
+def facts(
+    search: Search, command: str, records: Sequence[Mapping[str, Any]], clock: Clock, warnings: Sequence[str]
+) -> dict[str, Any]:
     """All that is told of a sweep, as plain values: `sweep.json`, from which the report is made.
 
     Args:
         command: the line that began it.
         records: of trials that have ended.
-        began: in seconds since the epoch.
+        clock: of the sweep.
+        warnings: sentences that whoever reads the scores should know.
     """
     sweep, best = search.sweep, best_of(search, records)
     return {
@@ -139,10 +134,10 @@ def facts(search: Search, command: str, records: Sequence[Mapping[str, Any]], be
         "trials": [dict(one) for one in records],
         "best": None if best is None else best["number"],
         "best_yaml": None if best is None else replayed(search, best),
-        "seconds": time.time() - began,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(began)),
+        "seconds": clock.seconds,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(clock.first)),
         "environment": environment.describe(),
-        "warnings": [],
+        "warnings": list(warnings),
     }
 
 

@@ -17,8 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from tfft.console import quiet_stderr
 from tfft.errors import RunError
-from tfft.recipe import ParameterSection, SweepSection
-from tfft.recipe.sweep_checks import USUAL_TRIALS
+from tfft.recipe import ParameterSection, SweepSection, sweep_checks
 from tfft.search import space
 from tfft.search.events import Events
 
@@ -33,7 +32,6 @@ __all__ = ["Recorded", "Trial", "TrialStatus", "make", "number_of"]
 _NEVER = 2**31
 # Its seed 0 means any.
 _SEED_FOR_0 = 2**31
-USUAL_FACTOR = 3
 
 
 def make(sweep: SweepSection, objective: str, direction: str, seed: int, epochs: float) -> Any:
@@ -53,22 +51,21 @@ def make(sweep: SweepSection, objective: str, direction: str, seed: int, epochs:
         "max_consecutive_failed_trials": _NEVER,
     }
     if sweep.algorithm == "hyperband":
-        made = keras_tuner.oracles.HyperbandOracle(
+        return keras_tuner.oracles.HyperbandOracle(
             **common,
             max_epochs=int(epochs),
-            factor=sweep.factor or USUAL_FACTOR,
+            factor=sweep.factor or sweep_checks.USUAL_FACTOR,
             hyperband_iterations=sweep.iterations or 1,
         )
-        made.max_trials = sweep.max_trials
-        return made
+    # The number of trials is `Recorded`'s to see to: Keras Tuner names trials by it, and a later number renames them.
+    common["max_trials"] = None
     if sweep.algorithm == "grid":
-        return keras_tuner.oracles.GridSearchOracle(**common, max_trials=sweep.max_trials)
-    trials = sweep.max_trials or USUAL_TRIALS
+        return keras_tuner.oracles.GridSearchOracle(**common)
     if sweep.algorithm == "bayesian":
         # Keras Tuner's own three for each parameter would often be all trials that there are.
         first = max(3, len(sweep.parameters) + 2)
-        return _Bayesian(**common, max_trials=trials, num_initial_points=first)
-    return keras_tuner.oracles.RandomSearchOracle(**common, max_trials=trials)
+        return _Bayesian(**common, num_initial_points=first)
+    return keras_tuner.oracles.RandomSearchOracle(**common)
 
 
 class _Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):
@@ -116,7 +113,11 @@ class Recorded:
         oracle: fresh from `make`.
         events: the log, perhaps of an earlier process.
         parameters: the recipe's.
+        max_trials: after which no other is begun; None is as many as the oracle wants.
         is_over: whether no further trial is to begin.
+
+    Attributes:
+        is_exhausted: whether the oracle itself has no more.
 
     Raises:
         RunError: the log is of another search.
@@ -127,9 +128,11 @@ class Recorded:
         oracle: Any,
         events: Events,
         parameters: Mapping[str, ParameterSection],
+        max_trials: int | None = None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.oracle, self._events, self._parameters, self._is_over = oracle, events, parameters, is_over
+        self.oracle, self._events, self._parameters = oracle, events, parameters
+        self._max_trials, self._is_over, self.is_exhausted = max_trials, is_over, False
         self._lock = threading.RLock()
         # Where the oracle has nothing to do, it is not asked again before something has changed.
         self._is_idle = False
@@ -161,18 +164,26 @@ class Recorded:
         """Trials that have begun and not ended."""
         return list(self.oracle.ongoing_trials.values())
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no other trial will begin, for all that is known without asking for one."""
+        are_enough = self._max_trials is not None and len(self.oracle.trials) >= self._max_trials
+        return self.is_exhausted or are_enough or self._is_over()
+
     def create_trial(self, tuner_id: str) -> Trial:
         """The next trial for this worker, or one that says that there is none now (IDLE) or any more (STOPPED)."""
         with self._lock:
             ongoing = self.oracle.ongoing_trials.get(tuner_id)
             if ongoing is not None:
                 return ongoing
-            if self._is_over():
+            if self.is_over:
                 return Trial(self.oracle.get_space(), status=TrialStatus.STOPPED)
             if self._is_idle:
                 return Trial(self.oracle.get_space(), status=TrialStatus.IDLE)
             trial = self._asked(tuner_id)
-            if trial.status != TrialStatus.STOPPED:
+            # It may have drawn numbers to find that out, so it is not asked again.
+            self.is_exhausted = trial.status == TrialStatus.STOPPED
+            if not self.is_exhausted:
                 is_running = trial.status == TrialStatus.RUNNING
                 self._events.append(
                     {

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from tfft.search.oracles import Recorded
 
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
-# How long a worker waits for the chief's first answer, and for later ones; how long the chief waits for workers that
-# have not heard of the end.
-ANSWER_SECONDS = 60.0
+# How long a worker waits for the chief's first answer, which may have rows to encode before, and for later ones; how
+# long the chief waits for workers that have not heard of the end.
+FIRST_ANSWER_SECONDS, ANSWER_SECONDS = 600.0, 60.0
 FAREWELL_SECONDS = 30.0
 _POLL_SECONDS = 0.2
 
@@ -101,7 +101,7 @@ def serve(recorded: Recorded, role: Role, meanwhile: Callable[[], None]) -> None
         while stopped_at is None or (not all(heard.values()) and time.monotonic() - stopped_at < FAREWELL_SECONDS):
             meanwhile()
             time.sleep(_POLL_SECONDS)
-            if stopped_at is None and servicer.stop_triggered and not recorded.running:
+            if stopped_at is None and recorded.is_over and not recorded.running:
                 stopped_at = time.monotonic()
     finally:
         server.stop(grace=1.0).wait()
@@ -110,26 +110,31 @@ def serve(recorded: Recorded, role: Role, meanwhile: Callable[[], None]) -> None
 class Client:
     """The chief's oracle, as a worker asks it.
 
+    Args:
+        role: the worker's.
+        say: told that the chief is waited for.
+
     Raises:
         RunError: the chief does not answer.
     """
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, role: Role, say: Callable[[str], None]) -> None:
         import grpc
         from keras_tuner.src.distribute import oracle_client
 
         self._role = role
         oracle_client.TIMEOUT = ANSWER_SECONDS
+        say(f"waits for the chief at {role.address}, {FIRST_ANSWER_SECONDS / 60:g} minutes at most")
         with grpc.insecure_channel(role.address) as channel:
             try:
-                grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
+                grpc.channel_ready_future(channel).result(timeout=FIRST_ANSWER_SECONDS)
             except grpc.FutureTimeoutError:
-                raise self._silent() from None
+                raise self._silent(FIRST_ANSWER_SECONDS) from None
         self._client = oracle_client.OracleClient(None)
 
-    def _silent(self) -> RunError:
+    def _silent(self, seconds: float) -> RunError:
         return RunError(
-            f"the chief at {self._role.address} has not answered for {ANSWER_SECONDS:.0f} s; begin it (the same "
+            f"the chief at {self._role.address} has not answered for {seconds:g} s; begin it (the same "
             "command with KERASTUNER_TUNER_ID=chief), or correct KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT. A "
             "trial that has ended meanwhile is in the sweep's folder, and counts once the chief is back"
         )
@@ -140,7 +145,7 @@ class Client:
         try:
             return getattr(self._client, name)(*arguments)
         except grpc.RpcError:
-            raise self._silent() from None
+            raise self._silent(ANSWER_SECONDS) from None
 
     def create_trial(self, tuner_id: str) -> Any:
         """As an oracle's."""

@@ -30,8 +30,14 @@ class Slot:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process gets to hear."""
-        return {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
+        """What a trial's process gets to hear: all but that it is one of several which train together."""
+        kept = {name: value for name, value in os.environ.items() if not is_of_a_cluster(name)}
+        return kept if self.gpu is None else {**kept, "CUDA_VISIBLE_DEVICES": self.gpu}
+
+
+def is_of_a_cluster(variable: str) -> bool:
+    """Whether a variable of the environment says who trains together: a sweep's processes do not."""
+    return variable == "TF_CONFIG" or variable.startswith("SLURM_")
 
 
 def make(parallel: int, strategy: str, worker: str = "") -> list[Slot]:

@@ -1,7 +1,8 @@
 """A recipe's parameters as Keras Tuner's hyperparameters, and their values back.
 
-Keras Tuner makes numbers of booleans, takes no lists of mixed types and no null, and its protocol between machines has
-numbers of 32 bits. So values that are not all numbers go as their JSON, and those of ranges have five digits.
+Keras Tuner makes numbers of booleans, takes no lists of mixed types and no null, counts steps in binary fractions (of
+0.5 in steps of 0.1 it leaves out the last), and its protocol between machines has numbers of 32 bits. So values that
+are not all numbers go as their JSON, ranges with a step as lists of values, and numbers of ranges have five digits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tfft.recipe import ParameterSection
-from tfft.recipe.sweep_checks import in_order, is_whole
+from tfft.recipe.sweep_checks import in_order, is_whole, points_of
 
 if TYPE_CHECKING:
     import keras_tuner
@@ -29,23 +30,33 @@ def hyperparameters(parameters: Mapping[str, ParameterSection]) -> keras_tuner.H
         parameter = parameters[name]
         with contextlib.ExitStack() as scopes:
             for other, wanted in (parameter.when or {}).items():
-                encoded = [_encoded(parameters[other], one) for one in wanted]
+                encoded = [_encoded(parameters[other].values or (), one) for one in wanted]
                 scopes.enter_context(space.conditional_scope(other, encoded))
             _add(space, name, parameter)
     return space
 
 
 def _add(space: keras_tuner.HyperParameters, name: str, parameter: ParameterSection) -> None:
-    if parameter.values is not None:
-        space.Choice(name, [_encoded(parameter, one) for one in parameter.values])
+    choices = _choices(name, parameter)
+    if choices is not None:
+        space.Choice(name, [_encoded(choices, one) for one in choices])
         return
     kind = space.Int if is_whole(name) else space.Float
-    kind(name, parameter.min, parameter.max, step=parameter.step, sampling=parameter.scale or "linear")
+    kind(name, parameter.min, parameter.max, sampling=parameter.scale or "linear")
 
 
-def _encoded(parameter: ParameterSection, value: Any) -> Any:
-    """A value as Keras Tuner has it."""
-    values = parameter.values or ()
+def _choices(name: str, parameter: ParameterSection) -> tuple[Any, ...] | None:
+    """The values to choose from; None where any of a range will do."""
+    if parameter.values is not None:
+        return parameter.values
+    if parameter.step is None:
+        return None
+    whole = is_whole(name)
+    return tuple(one if whole else _with_few_digits(parameter, one) for one in points_of(parameter, whole))
+
+
+def _encoded(values: tuple[Any, ...], value: Any) -> Any:
+    """One of these values as Keras Tuner has it."""
     if all(type(one) is int for one in values):
         return value
     if all(type(one) in (int, float) for one in values):
@@ -57,7 +68,7 @@ def rounded(parameters: Mapping[str, ParameterSection], values: Mapping[str, Any
     """Keras Tuner's values, those of ranges with as many digits as its protocol keeps. Its own entries stay."""
     return {
         name: _with_few_digits(parameters[name], value)
-        if name in parameters and isinstance(value, float) and parameters[name].values is None
+        if name in parameters and isinstance(value, float) and _choices(name, parameters[name]) is None
         else value
         for name, value in values.items()
     }
@@ -78,9 +89,9 @@ def decoded(parameters: Mapping[str, ParameterSection], values: Mapping[str, Any
 
 
 def _decoded(name: str, parameter: ParameterSection, value: Any) -> Any:
-    if parameter.values is None:
+    choices = _choices(name, parameter)
+    if choices is None:
         return int(value) if is_whole(name) else _with_few_digits(parameter, float(value))
     if isinstance(value, str):
-        return next(one for one in parameter.values if _encoded(parameter, one) == value)
-    numbers: list[Any] = list(parameter.values)
-    return min(numbers, key=lambda one: abs(one - value))
+        return next(one for one in choices if _encoded(choices, one) == value)
+    return min(choices, key=lambda one: abs(one - value))

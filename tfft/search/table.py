@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tfft.console import Voice, printable
 from tfft.search.trials import PROGRESS, Search, best_of
+from tfft.whole import read_json
 
 # Wide enough for a value, and for the first words of a failure.
 _VALUE_LIMIT, _REASON_LIMIT = 24, 60
@@ -113,9 +114,8 @@ class LiveTable:
 
     def _progress(self, number: int) -> tuple[str, str]:
         """Epochs and the last score of a trial that runs."""
-        try:
-            told = json.loads(self.search.file(PROGRESS, number, ".json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        told = read_json(self.search.file(PROGRESS, number, ".json"))
+        if not told:
             return "", ""
         of = "" if told["of"] is None else f" of {told['of']:g}"
         return f"{told['epoch']:.1f}{of}", f"{told['scores'][-1]:.4f}" if told["scores"] else ""

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfft import command
-from tfft.errors import UserError
+from tfft import command, lock
+from tfft import recipe as recipes
+from tfft.errors import RunError, UserError
+from tfft.recipe import Recipe
+from tfft.run_directory import LOCK, STATES
 from tfft.whole import whole_file, whole_folder
 
 
@@ -28,6 +31,7 @@ class Order:
 
     Attributes:
         recipe, overrides: as on the command line of `tfft.fit`.
+        seed: among them.
         progress: the file that tells where it is.
         outcome: the file that tells how it ended.
         score, direction: the name of the objective in Keras's logs, and which is better.
@@ -39,6 +43,7 @@ class Order:
 
     recipe: str
     overrides: list[str]
+    seed: int
     progress: str
     outcome: str
     score: str
@@ -52,13 +57,18 @@ class Order:
 def attempt(order: Order) -> None:
     """Trains, and writes how that ended to `order.outcome`: `error` (empty where it went well), `pruned`, `seconds`.
 
+    Where another process holds the run, `busy` says which, and that is all.
+
     Raises:
         Exception: a bug of ours; a mistake of the user's is only written.
     """
     began = time.perf_counter()
-    outcome: dict[str, Any] = {"error": "", "pruned": False}
+    outcome: dict[str, Any] = {"error": "", "pruned": False, "busy": ""}
     try:
-        outcome["pruned"] = _train(order)
+        recipe = recipes.load(order.recipe, order.overrides)
+        outcome["busy"] = _holder(Path(recipe.output_dir))
+        if not outcome["busy"]:
+            outcome["pruned"] = _train(order, recipe)
     except UserError as error:
         outcome["error"] = str(error)
     except Exception as error:
@@ -72,13 +82,22 @@ def attempt(order: Order) -> None:
                 file.write(json.dumps(outcome))
 
 
-def _train(order: Order) -> bool:
+def _holder(run: Path) -> str:
+    """Who holds the run's folder, and does not let go; empty where nobody does.
+
+    One that was killed on another machine, or a moment ago, is gone after a while.
+    """
+    end = time.monotonic() + 2 * lock.GONE_AFTER_SECONDS
+    while (holder := lock.holder(run / LOCK)) and time.monotonic() < end:
+        time.sleep(1.0)
+    return holder or ""
+
+
+def _train(order: Order, recipe: Recipe) -> bool:
     """Whether it was pruned."""
     import tfft
-    from tfft import recipe as recipes
     from tfft.search import watch
 
-    recipe = recipes.load(order.recipe, order.overrides)
     if order.continues is not None:
         _take_state(Path(order.continues), Path(recipe.output_dir))
 
@@ -89,7 +108,7 @@ def _train(order: Order) -> bool:
             return False
         return pruning.is_hopeless(scores, finished_curves(Path(order.records), order.score), order.direction)
 
-    watching = watch.Watch(Path(order.progress), order.score, order.epochs, is_hopeless)
+    watching = watch.Watch(Path(order.progress), order.score, order.seed, order.epochs, is_hopeless)
     tfft.fit(recipe, resume=True, callbacks=[watching])
     return watching.pruned
 
@@ -100,9 +119,6 @@ def _take_state(source: Path, target: Path) -> None:
     Raises:
         RunError: the run has none.
     """
-    from tfft.errors import RunError
-    from tfft.run_directory import STATES
-
     if (target / STATES).exists():
         return
     if not (source / STATES).is_dir():
@@ -118,8 +134,9 @@ def finished_curves(records: Path, score: str) -> list[list[float]]:
     for path in sorted(records.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["status"] == "completed":
-            curve = record["executions"][0]["curve"]
-            curves.append([row[score] for row in curve if isinstance(row.get(score), int | float)])
+            # Of several evaluations in an epoch, the one at its end.
+            by_epoch = {row["epoch"]: row for row in record["executions"][0]["curve"]}
+            curves.append([row[score] for row in by_epoch.values() if score in row])
     return curves
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tfft import tasks
-from tfft.recipe import Recipe, SweepSection
+from tfft.recipe import Recipe, SweepSection, sweep_checks
 from tfft.recipe.yaml_text import scalar
 from tfft.run_directory import FINISHED, STATES
 from tfft.search.slots import Slot
@@ -72,6 +72,12 @@ class Search:
     def seeds(self) -> list[int]:
         """Of the trainings of every trial."""
         return [self.recipe.seed + index for index in range(self.sweep.executions_per_trial)]
+
+    @property
+    def max_trials(self) -> int | None:
+        """Trials in all; None is as many as the algorithm wants."""
+        usual = None if self.sweep.algorithm in ("grid", "hyperband") else sweep_checks.USUAL_TRIALS
+        return self.sweep.max_trials or usual
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether the first score is."""
@@ -164,6 +170,7 @@ def order(search: Search, trial: Trial, seed: int, slot: Slot) -> Order:
     return Order(
         recipe=str(search.folder / RECIPE),
         overrides=[*settings(search, trial), f"seed={seed}", f"output_dir={folder}"],
+        seed=seed,
         progress=str(search.file(PROGRESS, trial.number, ".json")),
         outcome=str(search.file(PROGRESS, trial.number, f"-{seed}.outcome.json")),
         score=f"val_{search.objective}",
@@ -192,7 +199,7 @@ def record(
     executions = [_execution(search, trial, seed) for seed in seeds]
     scores = [one["scores"].get(search.objective) for one in executions]
     if not failure and not all(isinstance(one, int | float) and math.isfinite(one) for one in scores):
-        failure = f"no {search.objective} was computed, or it is no number"
+        failure = f"no {search.objective} was computed, or it is no number; there are {executions[0]['scores']}"
     failed = bool(failure) or not scores
     epochs = sum(one.pop("epochs") for one in executions)
     rows = sum(one.pop("rows") for one in executions)
@@ -209,6 +216,7 @@ def record(
         "reason": failure,
         "command": command_of(search, trial),
         "continues": trial.continues,
+        "planned_epochs": trial.epochs,
         "bracket": trial.bracket,
         "round": trial.round,
         "executions": executions,
@@ -265,18 +273,13 @@ def best_of(search: Search, records: Iterable[Mapping[str, Any]]) -> Mapping[str
     done = [one for one in records if one["status"] == "completed"]
     if search.sweep.algorithm == "hyperband" and done:
         # A score early on the way down of the rate says little beside one at its end.
-        longest = max(_last_epoch(one) for one in done)
-        done = [one for one in done if _last_epoch(one) == longest]
+        longest = max(one["planned_epochs"] for one in done)
+        done = [one for one in done if one["planned_epochs"] == longest]
     best = None
     for one in done:
         if best is None or search.is_better(one["score"], best["score"]):
             best = one
     return best
-
-
-def _last_epoch(one: Mapping[str, Any]) -> float:
-    curve = one["executions"][0]["curve"]
-    return float(curve[-1]["epoch"]) if curve else 0.0
 
 
 def tidy(search: Search, records: Sequence[Mapping[str, Any]], is_over: bool) -> None:
@@ -307,6 +310,9 @@ def replayed(search: Search, one: Mapping[str, Any]) -> str:
     words = [*settings(search, trial), f"seed={search.seeds[0]}", f"output_dir={search.folder.parent / name}"]
     made = recipes.load(search.folder / RECIPE, words)
     score = f"{search.objective} {one['score']:.4f}"
+    epochs = one["planned_epochs"]
+    if epochs is not None and epochs < made.training.num_train_epochs:
+        score += f" after {epochs} of its epochs"
     return (
         f"# Trial {one['number']} of the sweep {search.recipe.name}: {score} on the validation rows.\n{made.to_yaml()}"
     )
