@@ -50,6 +50,8 @@ RANKS = (
         "range_test",
         "course",
         "assembly",
+        "predictor",
+        "loaded",
         "throughput",
         "reporting",
         "search",

@@ -21,6 +21,7 @@ allocator.keep_memory()
 if TYPE_CHECKING:
     from tfft.fit import FitResult as FitResult
     from tfft.fit import fit as fit
+    from tfft.loaded import load as load
     from tfft.lr_find import lr_find as lr_find
     from tfft.rate_curve import RateCurve as RateCurve
     from tfft.recipe import Recipe as Recipe
@@ -34,6 +35,7 @@ _LAZY = {
     "FitResult": "tfft.fit",
     "RateCurve": "tfft.rate_curve",
     "SeedsResult": "tfft.seeds",
+    "load": "tfft.loaded",
 }
 _MODULES = (
     "callbacks",
@@ -50,7 +52,7 @@ _MODULES = (
     "sweep",
 )
 
-__all__ = ["FitResult", "RateCurve", "Recipe", "SeedsResult", "__version__", *_MODULES]
+__all__ = ["FitResult", "RateCurve", "Recipe", "SeedsResult", "__version__", "load", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

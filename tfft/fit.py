@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from tfft.callbacks import StepClock
     from tfft.console import Voice
     from tfft.course import Trained
-    from tfft.data import Encoded, Given, Prepared, Split
+    from tfft.data import Given, Prepared, Split
     from tfft.data.windows import LongText
     from tfft.hardware import Distribution
+    from tfft.predictor import Predictor
     from tfft.problems import Problem
     from tfft.recipe import Recipe
     from tfft.run_directory import RunDirectory
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from tfft.states import State
 
 _IMPORTED = time.perf_counter()
-
-PREDICT_BATCH_SIZE = 32
 
 Resume = Literal["no", "exactly", "with_changes"]
 
@@ -70,39 +69,16 @@ class FitResult:
         """The classes in id order."""
         return self.problem.names
 
-    def predict(self, texts: Sequence[str] | Sequence[Sequence[str]]) -> list[Any]:
-        """An answer for each text, or for each pair of texts where the model was trained on pairs.
+    @property
+    def predictor(self) -> Predictor:
+        """What answers with this model, as `tfft.load` of the run gives it."""
+        from tfft.predictor import Predictor
 
-        Returns:
-            For each, `problems.Prediction` (label, probability); `problems.Labels` (labels, probabilities) where a text
-            has any number of classes; a number for regression. Where words have tags, `texts` are sentences, each a
-            list of words, and each answer is a list of `problems.WordTag` (word, tag, probability).
-        """
-        from tfft.data.encode import encode
-        from tfft.data.words import encode_words
-        from tfft.models import heads
-        from tfft.problems import Tokens
+        return Predictor(self.model, self.tokenizer, self.problem, self.max_length, self.long_text, self.window_pooling)
 
-        if not texts:
-            return []
-        if isinstance(self.problem, Tokens):
-            sentences = [text.split() if isinstance(text, str) else list(text) for text in texts]
-            encoded_words = encode_words(sentences, self.tokenizer, self.max_length)
-            dataset, order = self._batches(encoded_words.encoded)
-            logits = heads.token_logits_of(self.model, dataset, order, encoded_words.encoded.offsets)
-            return self.problem.tags(logits, encoded_words, sentences)
-        rows = [(text,) if isinstance(text, str) else text for text in texts]
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        encoded = encode(columns, self.tokenizer, self.max_length, long_text=self.long_text)
-        logits = heads.logits_of(self.model, *self._batches(encoded))
-        return self.problem.answers(heads.pool_windows(logits, encoded.window_starts, self.window_pooling))
-
-    def _batches(self, encoded: Encoded) -> Any:
-        from tfft.data import batches
-
-        return batches.for_prediction(
-            encoded, batch_size=PREDICT_BATCH_SIZE, tokenizer=self.tokenizer, max_length=self.max_length
-        )
+    def predict(self, texts: Sequence[str] | Sequence[Sequence[str]], top_k: int | None = None) -> list[Any]:
+        """An answer for each text, or for each pair of texts; see `predictor.Predictor.predict`."""
+        return self.predictor.predict(texts, top_k)
 
 
 # --- The two doors ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import numpy as np
 
 from tfft import tasks
 from tfft.backend import keras
-from tfft.data import LabelMap, Split, words
+from tfft.data import LabelMap, Split, tags, words
 from tfft.data.labels import LabelCounts, count_labels
 from tfft.data.words import EncodedWords
 from tfft.models import heads
@@ -30,6 +30,19 @@ class Prediction(NamedTuple):
     """The likeliest class of one text, and its probability."""
 
     label: str
+    probability: float
+
+
+class Entity(NamedTuple):
+    """Words that form an entity: its type, where it stands in the text, from `start` to before `end` in characters.
+
+    The probability is the mean of those of its words' tags.
+    """
+
+    label: str
+    text: str
+    start: int
+    end: int
     probability: float
 
 
@@ -72,6 +85,9 @@ class Problem(Protocol):
     def answers(self, logits: np.ndarray) -> list[Any]:
         """What a user gets for each row."""
 
+    def ranked(self, logits: np.ndarray, top_k: int) -> list[list[Prediction]]:
+        """The likeliest classes of each row, best first; see `classes_to_rank`."""
+
     def table(self, logits: np.ndarray, split: Split) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """A table of predictions: its columns, and its rows one after the other."""
 
@@ -83,8 +99,18 @@ def _counted(labels: np.ndarray | LabelCounts, names: tuple[str, ...]) -> LabelC
     return labels if isinstance(labels, LabelCounts) else count_labels(labels, len(names))
 
 
+def _ranked(names: Sequence[str], shares: np.ndarray, top_k: int) -> list[list[Prediction]]:
+    """The `top_k` classes with the largest shares (rows, classes), best first; of equal ones the first."""
+    order = np.argsort(-shares, axis=-1, kind="stable")[:, :top_k]
+    return [[Prediction(names[at], float(row[at])) for at in best] for best, row in zip(order, shares, strict=True)]
+
+
 class _OfRows:
     """What the problems share whose rows are texts."""
+
+    def ranked(self, logits: np.ndarray, top_k: int) -> list[list[Prediction]]:
+        """There are no classes to rank."""
+        raise TypeError("only classes of texts can be ranked")
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """The decision for each row: of the same shape as the labels."""
@@ -144,8 +170,11 @@ class SingleLabel(_OfRows):
 
     def answers(self, logits: np.ndarray) -> list[Prediction]:
         """The likeliest class and its probability."""
-        shares = heads.probabilities(logits)
-        return [Prediction(self.names[row.argmax()], float(row.max())) for row in shares]
+        return [best for (best,) in self.ranked(logits, 1)]
+
+    def ranked(self, logits: np.ndarray, top_k: int) -> list[list[Prediction]]:
+        """The likeliest classes, best first."""
+        return _ranked(self.names, heads.probabilities(logits), top_k)
 
     def columns(self) -> list[str]:
         """Label, prediction and its probability."""
@@ -202,6 +231,10 @@ class MultiLabel(_OfRows):
             Labels(self._named(chosen), dict(zip(self.names, map(float, row), strict=True)))
             for chosen, row in zip(has, shares, strict=True)
         ]
+
+    def ranked(self, logits: np.ndarray, top_k: int) -> list[list[Prediction]]:
+        """The likeliest classes, best first, whether or not they reach the threshold."""
+        return _ranked(self.names, heads.sigmoids(logits), top_k)
 
     def columns(self) -> list[str]:
         """Labels, predictions, and a probability for each class."""
@@ -351,9 +384,29 @@ class Tokens:
             return WordTag(word, self.OUTSIDE, None)
         return WordTag(word, self.names[shares.argmax()], float(shares.max()))
 
+    def entities(
+        self, answers: Sequence[Sequence[WordTag]], texts: Sequence[str], places: Sequence[Sequence[tuple[int, int]]]
+    ) -> list[list[Entity]]:
+        """The entities of each text, by `data.tags.spans` of its words' tags.
+
+        Args:
+            answers: what `tags` gives for each text.
+            texts: as they were given.
+            places: for each text where its words begin and end, in characters.
+        """
+        found = []
+        for answer, text, of_words in zip(answers, texts, places, strict=True):
+            spans = tags.spans([one.tag for one in answer])
+            found.append([_entity(span, answer, text, of_words) for span in spans])
+        return found
+
     def every_label(self) -> Any:
         """One sentence that has every tag."""
         return [list(self.names)]
+
+    def ranked(self, logits: np.ndarray, top_k: int) -> list[list[Prediction]]:
+        """Tags are of words, and each has one."""
+        raise TypeError("only classes of texts can be ranked")
 
     def answers(self, logits: np.ndarray) -> list[Any]:
         """Tags are of words: see `tags`."""
@@ -372,6 +425,16 @@ class Tokens:
 
     def note_in(self, config: Any) -> None:
         """Nothing to write."""
+
+
+def _entity(
+    span: tuple[str, int, int], answer: Sequence[WordTag], text: str, places: Sequence[tuple[int, int]]
+) -> Entity:
+    label, first, last = span
+    start, end = places[first][0], places[last][1]
+    # A word without a probability was cut off; it has the tag O, and is in no entity.
+    shares = [one.probability or 0.0 for one in answer[first : last + 1]]
+    return Entity(label, text[start:end], start, end, sum(shares) / len(shares))
 
 
 _KINDS = {

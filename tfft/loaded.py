@@ -1,0 +1,128 @@
+"""A finished run, or a folder with a model, as what answers: `tfft.load`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tfft import locations, problems, tasks
+from tfft.data.labels import LabelMap
+from tfft.data.windows import TRUNCATE, LongText
+from tfft.errors import ModelError, RecipeError, RunError, nearest
+from tfft.models import checkpoint, headed
+from tfft.models.checkpoint import Checkpoint
+from tfft.models.load import load_classifier
+from tfft.predictor import Predictor
+from tfft.recipe import Recipe
+from tfft.recipe import load as load_recipe
+from tfft.run_directory import RunDirectory
+
+
+def load(run: str | os.PathLike[str]) -> Predictor:
+    """What predicts by the model of a run, or by one that somebody saved.
+
+    Args:
+        run: the folder of a finished run, or a folder with `config.json`, weights and tokenizer. Of a run, its recipe
+            says what becomes of long texts, and whether texts are pairs. Of a model alone, its configuration says what
+            its labels are; one output without `problem_type` is a number, as in Transformers.
+
+    Raises:
+        RunError: there is no such folder, or the run in it is not finished.
+        RecipeError: the run's recipe cannot be read, as where a newer tfft wrote it.
+        ModelError: the model cannot be loaded, or is for something other than labels of texts or words.
+
+    Example:
+        >>> import tfft
+        >>> predictor = tfft.load("runs/quickstart")  # doctest: +SKIP
+        >>> predictor.predict(["Where is my parcel?"])  # doctest: +SKIP
+        [Prediction(label='delivery', probability=0.99)]
+    """
+    folder = find(run)
+    recipe = _recipe_of(folder)
+    model_folder = folder if recipe is None else folder / "model"
+    if not (model_folder / "config.json").is_file():
+        raise RunError(f"{model_folder} holds no config.json, so there is no model; copy the folder again")
+    source = checkpoint.find(str(model_folder))
+    tokenizer = checkpoint.load_tokenizer(source)
+    problem_type = _problem_type(source)
+    names = tuple(source.config.id2label[at] for at in range(source.config.num_labels))
+    problem = problems.make(LabelMap(names, names, problem_type))
+    if isinstance(problem, problems.MultiLabel):
+        problem.threshold = getattr(source.config, "threshold", problem.threshold)
+    section = recipe and recipe.data
+    return Predictor(
+        _model(source, names, problem_type),
+        tokenizer,
+        problem,
+        checkpoint.choose_max_length(section and section.max_length, tokenizer, source.config),
+        LongText(section.long_text, section.stride or 0) if section else TRUNCATE,
+        section.window_pooling if section else "mean",
+        section and section.text_columns,
+    )
+
+
+def find(run: str | os.PathLike[str]) -> Path:
+    """The folder of a finished run, or of a model.
+
+    Raises:
+        RunError: there is none.
+    """
+    folder = locations.resolve(os.fspath(run), "run")
+    if not folder.is_dir():
+        parent = folder.absolute().parent
+        near = nearest(folder.name, [one.name for one in parent.iterdir()]) if parent.is_dir() else None
+        raise RunError(
+            f"run: there is no folder {run}{f'; did you mean {folder.parent / near}?' if near else ''}; give the "
+            "output_dir of a finished run, or a folder with a model"
+        )
+    if (folder / "recipe.yaml").is_file() and not RunDirectory(folder).is_finished:
+        raise RunError(
+            f"run: {folder} holds an unfinished run; finish it with "
+            f"python -m tfft.fit --recipe {folder / 'recipe.yaml'} --resume"
+        )
+    if not any((folder / name).is_file() for name in ("recipe.yaml", "config.json")):
+        raise RunError(
+            f"run: {folder} holds neither a run (recipe.yaml) nor a model (config.json); give the output_dir of a "
+            "finished run, or a folder with a model"
+        )
+    return folder
+
+
+def _recipe_of(folder: Path) -> Recipe | None:
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return load_recipe(path.absolute(), rows_given=True)
+    except RecipeError as error:
+        raise RecipeError(
+            f"{error}\n(the run was perhaps made by another version of tfft; predict with that)"
+        ) from None
+
+
+def _problem_type(source: Checkpoint) -> str:
+    """What the labels of a saved model are."""
+    config = source.config
+    architecture = next(iter(config.architectures or ()), "")
+    if architecture.removeprefix("TF").endswith("ForTokenClassification"):
+        return tasks.TOKENS
+    if not headed.is_headed(source.folder) and not architecture.endswith("ForSequenceClassification"):
+        raise ModelError(
+            f"{source.name} is a {architecture or config.model_type}, which gives no labels; expected a model for text "
+            "classification (…ForSequenceClassification) or token classification (…ForTokenClassification)"
+        )
+    return config.problem_type or (tasks.REGRESSION if config.num_labels == 1 else tasks.SINGLE_LABEL)
+
+
+def _model(source: Checkpoint, names: tuple[str, ...], problem_type: str) -> Any:
+    if headed.is_headed(source.folder):
+        return headed.load_headed(source.folder)
+    task = next(one for one in tasks.TASKS.values() if problem_type in one.problem_types)
+    loaded = load_classifier(source, names, task.auto_class, problem_type)
+    if loaded.new:
+        raise ModelError(
+            f"{source.name} lacks weights that its config.json asks for ({', '.join(loaded.new[:3])}), so its answers "
+            "would be random; train it first, or copy the folder again"
+        )
+    return loaded.model
