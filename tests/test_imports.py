@@ -52,6 +52,8 @@ RANKS = (
         "assembly",
         "predictor",
         "loaded",
+        "answered",
+        "unfinished",
         "throughput",
         "reporting",
         "search",

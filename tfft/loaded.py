@@ -6,17 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tfft import locations, problems, tasks
+from tfft import problems, tasks
 from tfft.data.labels import LabelMap
 from tfft.data.windows import TRUNCATE, LongText
-from tfft.errors import ModelError, RecipeError, RunError, nearest
+from tfft.errors import ModelError, RecipeError, RunError
 from tfft.models import checkpoint, headed
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import load_classifier
 from tfft.predictor import Predictor
 from tfft.recipe import Recipe
 from tfft.recipe import load as load_recipe
-from tfft.run_directory import RunDirectory
+from tfft.run_directory import find_model
 
 
 def load(run: str | os.PathLike[str]) -> Predictor:
@@ -38,7 +38,7 @@ def load(run: str | os.PathLike[str]) -> Predictor:
         >>> predictor.predict(["Where is my parcel?"])  # doctest: +SKIP
         [Prediction(label='delivery', probability=0.99)]
     """
-    folder = find(run)
+    folder = find_model(run)
     recipe = _recipe_of(folder)
     model_folder = folder if recipe is None else folder / "model"
     if not (model_folder / "config.json").is_file():
@@ -50,43 +50,16 @@ def load(run: str | os.PathLike[str]) -> Predictor:
     problem = problems.make(LabelMap(names, names, problem_type))
     if isinstance(problem, problems.MultiLabel):
         problem.threshold = getattr(source.config, "threshold", problem.threshold)
-    section = recipe and recipe.data
+    section = None if recipe is None else recipe.data
     return Predictor(
         _model(source, names, problem_type),
         tokenizer,
         problem,
-        checkpoint.choose_max_length(section and section.max_length, tokenizer, source.config),
+        checkpoint.choose_max_length(section.max_length if section else None, tokenizer, source.config),
         LongText(section.long_text, section.stride or 0) if section else TRUNCATE,
         section.window_pooling if section else "mean",
-        section and section.text_columns,
+        section.text_columns if section else None,
     )
-
-
-def find(run: str | os.PathLike[str]) -> Path:
-    """The folder of a finished run, or of a model.
-
-    Raises:
-        RunError: there is none.
-    """
-    folder = locations.resolve(os.fspath(run), "run")
-    if not folder.is_dir():
-        parent = folder.absolute().parent
-        near = nearest(folder.name, [one.name for one in parent.iterdir()]) if parent.is_dir() else None
-        raise RunError(
-            f"run: there is no folder {run}{f'; did you mean {folder.parent / near}?' if near else ''}; give the "
-            "output_dir of a finished run, or a folder with a model"
-        )
-    if (folder / "recipe.yaml").is_file() and not RunDirectory(folder).is_finished:
-        raise RunError(
-            f"run: {folder} holds an unfinished run; finish it with "
-            f"python -m tfft.fit --recipe {folder / 'recipe.yaml'} --resume"
-        )
-    if not any((folder / name).is_file() for name in ("recipe.yaml", "config.json")):
-        raise RunError(
-            f"run: {folder} holds neither a run (recipe.yaml) nor a model (config.json); give the output_dir of a "
-            "finished run, or a folder with a model"
-        )
-    return folder
 
 
 def _recipe_of(folder: Path) -> Recipe | None:

@@ -13,12 +13,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from tfft import lock, states, whole
-from tfft.errors import RunError
+from tfft import locations, lock, states, whole
+from tfft.errors import RunError, nearest
 
 FINISHED = "metrics.json"
 LOCK = "run.lock"
@@ -55,6 +55,18 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBI
 SEEN_WITHIN_SECONDS = 60.0
 # What is left of them where a process was killed while it wrote.
 _PARTIALS = tuple(f"{name}{ending}" for name in ENTRIES for ending in (".partial", ".old.partial"))
+
+
+def csv_writer(file: TextIO, delimiter: str = ",") -> Callable[[Sequence[Any]], object]:
+    """What writes a row to a CSV file (RFC 4180)."""
+    plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    # By itself the writer leaves a lone carriage return unquoted, and readers take it for the end of the row.
+    quoting = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(row: Sequence[Any]) -> None:
+        (quoting if any("\r" in str(cell) for cell in row) else plain).writerow(row)
+
+    return write
 
 
 class RunDirectory:
@@ -184,11 +196,10 @@ class RunDirectory:
     def write_csv(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A CSV file (RFC 4180, UTF-8), whole or not at all."""
         with self.whole_file(name) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            # By itself the writer leaves a lone carriage return unquoted, and readers take it for the end of the row.
-            quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            for row in (columns, *rows):
-                (quoting if any("\r" in str(cell) for cell in row) else writer).writerow(row)
+            write = csv_writer(file)
+            write(columns)
+            for row in rows:
+                write(row)
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """A CSV file of rows that may lack columns, the columns in order of first appearance."""
@@ -236,3 +247,30 @@ class FollowedDirectory(RunDirectory):
 
     def remove(self, name: str) -> None:
         """The chief does it."""
+
+
+def find_model(run: str | os.PathLike[str]) -> Path:
+    """The folder of a finished run, or of a model.
+
+    Raises:
+        RunError: there is none.
+    """
+    folder = locations.resolve(os.fspath(run), "run")
+    if not folder.is_dir():
+        parent = folder.absolute().parent
+        near = nearest(folder.name, [one.name for one in parent.iterdir()]) if parent.is_dir() else None
+        raise RunError(
+            f"run: there is no folder {run}{f'; did you mean {folder.parent / near}?' if near else ''}; give the "
+            "output_dir of a finished run, or a folder with a model"
+        )
+    if (folder / "recipe.yaml").is_file() and not RunDirectory(folder).is_finished:
+        raise RunError(
+            f"run: {folder} holds an unfinished run; finish it with "
+            f"python -m tfft.fit --recipe {folder / 'recipe.yaml'} --resume"
+        )
+    if not any((folder / name).is_file() for name in ("recipe.yaml", "config.json")):
+        raise RunError(
+            f"run: {folder} holds neither a run (recipe.yaml) nor a model (config.json); give the output_dir of a "
+            "finished run, or a folder with a model"
+        )
+    return folder

@@ -67,7 +67,7 @@ def read_file(
     read_table = _READERS.get(path.suffix.lower())
     if read_table is None:
         raise wanted.error(f"a file ending in {path.suffix!r} cannot be read; give one that ends in {listed(_READERS)}")
-    content = _Content(path, encoding, wanted)
+    content = Content(path, encoding, wanted)
     if not content.size:
         raise wanted.error("the file is empty; expected rows of text and labels")
     return make_rows(read_table(content, wanted), wanted)
@@ -151,7 +151,7 @@ def _undecodable(content: bytes, codec: str, error: UnicodeDecodeError) -> str:
     )
 
 
-class _Content:
+class Content:
     """What is in a file: as a whole, or line by line where it is too large for that.
 
     Attributes:
@@ -220,7 +220,7 @@ def _fields_of_any_length() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _grid(content: _Content, delimiter: str, quoting: Literal[0, 3]) -> Generator[tuple[list[str], int], None, None]:
+def grid(content: Content, delimiter: str, quoting: Literal[0, 3]) -> Generator[tuple[list[str], int], None, None]:
     """Rows of fields by the csv module, the header first, each with the line it starts on; empty lines left out.
 
     Raises _QuoteError where quotes do not match.
@@ -239,7 +239,7 @@ def _grid(content: _Content, delimiter: str, quoting: Literal[0, 3]) -> Generato
         raise _QuoteError(line, is_unclosed="unexpected end of data" in str(error)) from None
 
 
-def _without_nul(content: _Content) -> Iterator[str]:
+def _without_nul(content: Content) -> Iterator[str]:
     for number, line in enumerate(content.lines(newline=""), 1):
         refuse_nul(line, content.wanted.error, number)
         yield line
@@ -251,13 +251,13 @@ def _shape(rows: Iterable[tuple[list[str], int]]) -> tuple[int, bool]:
     return widths.total(), len(widths) == 1
 
 
-def _tsv_quoting(content: _Content) -> tuple[Literal[0, 3], bool]:
+def tsv_quoting(content: Content) -> tuple[Literal[0, 3], bool]:
     """How a tab-separated file's quotes are to be read, and whether it has some that are plain characters."""
     if not any(map(_FIELD_BEGINS_WITH_QUOTE.search, content.lines(newline=""))):
         return csv.QUOTE_NONE, False
-    rows, is_even = _shape(_grid(content, "\t", csv.QUOTE_NONE))
+    rows, is_even = _shape(grid(content, "\t", csv.QUOTE_NONE))
     try:
-        quoted_rows, is_quoted_even = _shape(_grid(content, "\t", csv.QUOTE_MINIMAL))
+        quoted_rows, is_quoted_even = _shape(grid(content, "\t", csv.QUOTE_MINIMAL))
     except _QuoteError:
         return csv.QUOTE_NONE, True
     if is_even and not (is_quoted_even and quoted_rows == rows):
@@ -265,10 +265,16 @@ def _tsv_quoting(content: _Content) -> tuple[Literal[0, 3], bool]:
     return csv.QUOTE_MINIMAL, False
 
 
-def _read_csv(content: _Content, wanted: Wanted) -> Table:
+def _read_csv(content: Content, wanted: Wanted) -> Table:
+    with quote_errors(wanted), contextlib.closing(grid(content, ",", csv.QUOTE_MINIMAL)) as rows:
+        return _grid_table(rows, "comma", content, wanted)
+
+
+@contextlib.contextmanager
+def quote_errors(wanted: Wanted) -> Iterator[None]:
+    """Quotes that do not match become a DataError."""
     try:
-        with contextlib.closing(_grid(content, ",", csv.QUOTE_MINIMAL)) as rows:
-            return _grid_table(rows, "comma", content, wanted)
+        yield
     except _QuoteError as error:
         if error.is_unclosed:
             raise wanted.error(f"a quote opened in the row on line {error.line} is never closed; close it") from None
@@ -278,9 +284,9 @@ def _read_csv(content: _Content, wanted: Wanted) -> Table:
         ) from None
 
 
-def _read_tsv(content: _Content, wanted: Wanted) -> Table:
-    quoting, has_plain_quotes = _tsv_quoting(content)
-    with contextlib.closing(_grid(content, "\t", quoting)) as rows:
+def _read_tsv(content: Content, wanted: Wanted) -> Table:
+    quoting, has_plain_quotes = tsv_quoting(content)
+    with contextlib.closing(grid(content, "\t", quoting)) as rows:
         table = _grid_table(rows, "tab", content, wanted)
     if not has_plain_quotes:
         return table
@@ -298,14 +304,9 @@ def refuse_nul(text: str, error: Callable[[str], DataError], first_line: int = 1
         )
 
 
-def _grid_table(rows: Iterator[tuple[list[str], int]], separator: str, content: _Content, wanted: Wanted) -> Table:
+def _grid_table(rows: Iterator[tuple[list[str], int]], separator: str, content: Content, wanted: Wanted) -> Table:
     """The columns of a delimited file; checks its header and that every row has as many fields."""
-    header, _ = next(rows, ([], 0))
-    if not any(name.strip() for name in header) and next(rows, None) is None:
-        raise wanted.error("the file is empty; expected a header line and rows")
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise wanted.error(f"the header names {listed(map(repr, repeated))} more than once; rename the columns")
-    wanted.check_columns(header)
+    header = header_of(rows, wanted)
     found = {name: content.column(name) for name in header if name in wanted.columns}
     # Few different labels stand in many rows: one object for each of them is enough.
     known: dict[str, str] = {}
@@ -313,15 +314,7 @@ def _grid_table(rows: Iterator[tuple[list[str], int]], separator: str, content: 
     lines = array("q")
     for row, line in rows:
         lines.append(line)
-        if len(row) != len(header):
-            inside = (
-                "put quotes around a field with a comma in it" if separator == "comma" else "take it out of the text"
-            )
-            raise wanted.row_error(
-                row_name(len(lines), line),
-                f"{counted(len(row), 'field')}, expected {len(header)} as in the header; "
-                f"if a {separator} is part of a text, {inside}",
-            )
+        check_width(row, header, separator, row_name(len(lines), line), wanted)
         for at, take, is_text in takers:
             take(row[at] if is_text else known.setdefault(row[at], row[at]))
     if not lines:
@@ -334,7 +327,29 @@ def _grid_table(rows: Iterator[tuple[list[str], int]], separator: str, content: 
     )
 
 
-def _read_json(content: _Content, wanted: Wanted) -> Table:
+def header_of(rows: Iterator[tuple[list[str], int]], wanted: Wanted) -> list[str]:
+    """The header, which is the first of `grid`'s rows; a DataError where it lacks a column or has one twice."""
+    header, _ = next(rows, ([], 0))
+    if not any(name.strip() for name in header) and next(rows, None) is None:
+        raise wanted.error("the file is empty; expected a header line and rows")
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise wanted.error(f"the header names {listed(map(repr, repeated))} more than once; rename the columns")
+    wanted.check_columns(header)
+    return header
+
+
+def check_width(row: list[str], header: list[str], separator: str, name: str, wanted: Wanted) -> None:
+    """Raises a DataError where a row of a delimited file, which messages call `name`, has more fields or fewer."""
+    if len(row) != len(header):
+        inside = "put quotes around a field with a comma in it" if separator == "comma" else "take it out of the text"
+        raise wanted.row_error(
+            name,
+            f"{counted(len(row), 'field')}, expected {len(header)} as in the header; "
+            f"if a {separator} is part of a text, {inside}",
+        )
+
+
+def _read_json(content: Content, wanted: Wanted) -> Table:
     text = content.text
     if not text.strip():
         raise wanted.error("the file is empty; expected a list of objects")
@@ -368,28 +383,39 @@ def _is_json_lines(text: str) -> bool:
         return False
 
 
-def _read_json_lines(content: _Content, wanted: Wanted) -> Table:
+def _read_json_lines(content: Content, wanted: Wanted) -> Table:
     lines = array("q")
 
     def objects() -> Iterator[Any]:
-        # By line feeds alone: characters such as U+2028 may stand inside a JSON string.
-        for line_number, line in enumerate(content.lines(newline="\n"), 1):
-            line = line.removesuffix("\n")
-            if not line.strip():
-                continue
-            lines.append(line_number)
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise wanted.error(f"not valid JSON: {_json_problem(error, line, line_number)}") from None
-        if not lines:
-            raise wanted.error("the file is empty; expected one JSON object a line")
+        for value, line in json_lines(content, wanted):
+            lines.append(line)
+            yield value
 
     table = object_table(objects(), lines, wanted, content.column)
     return table if content.is_large else replace(table, lines=lines.tolist())
 
 
-def _read_parquet(content: _Content, wanted: Wanted) -> Table:
+def json_lines(content: Content, wanted: Wanted) -> Iterator[tuple[Any, int]]:
+    """What each line holds that is not empty, and its number."""
+    is_empty = True
+    # By line feeds alone: characters such as U+2028 may stand inside a JSON string.
+    for number, line in enumerate(content.lines(newline="\n"), 1):
+        line = line.removesuffix("\n")
+        if not line.strip():
+            continue
+        is_empty = False
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise wanted.error(f"not valid JSON: {_json_problem(error, line, number)}") from None
+        yield value, number
+    if is_empty:
+        raise wanted.error("the file is empty; expected one JSON object a line")
+
+
+@contextlib.contextmanager
+def opened_parquet(content: Content, wanted: Wanted) -> Iterator[Any]:
+    """The `pyarrow.parquet.ParquetFile`, looked through; whatever is wrong with it in the body becomes a DataError."""
     import pyarrow
     import pyarrow.parquet
 
@@ -401,21 +427,24 @@ def _read_parquet(content: _Content, wanted: Wanted) -> Table:
         state = "is cut short" if begin == b"PAR1" else "is not a Parquet file"
         raise wanted.error(f"{state} (a Parquet file begins and ends with PAR1); fetch or write it again")
     try:
-        parquet = pyarrow.parquet.ParquetFile(content.path)
-        present = list(parquet.schema_arrow.names)
-        wanted.check_columns(present)
-        names = [name for name in wanted.columns if name in present]
-        found = {name: content.column(name) for name in dict.fromkeys(names)}
-        rows = 0
-        for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=names):
-            rows += batch.num_rows
-            for name, column in found.items():
-                column.extend(batch.column(name).to_pylist())
+        with pyarrow.parquet.ParquetFile(content.path) as parquet:
+            wanted.check_columns(parquet.schema_arrow.names)
+            if not parquet.metadata.num_rows:
+                raise wanted.error("the file has columns but no rows; expected at least one row")
+            yield parquet
     except (pyarrow.ArrowException, OSError) as error:
         raise wanted.error(f"damaged Parquet file ({first_line(error)}); fetch or write it again") from None
-    if not rows:
-        raise wanted.error("the file has columns but no rows; expected at least one row")
-    class_names = _parquet_class_names(parquet.schema_arrow.metadata, wanted.label_column)
+
+
+def _read_parquet(content: Content, wanted: Wanted) -> Table:
+    with opened_parquet(content, wanted) as parquet:
+        schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        names = [name for name in wanted.columns if name in schema.names]
+        found = {name: content.column(name) for name in dict.fromkeys(names)}
+        for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=names):
+            for name, column in found.items():
+                column.extend(batch.column(name).to_pylist())
+    class_names = _parquet_class_names(schema.metadata, wanted.label_column)
     return Table(
         {name: finished(column) for name, column in found.items()},
         row_numbers(rows, content.is_large),
@@ -433,7 +462,7 @@ def _parquet_class_names(metadata: dict[bytes, bytes] | None, label_column: str 
         return None
 
 
-_READERS: dict[str, Callable[[_Content, Wanted], Table]] = {
+_READERS: dict[str, Callable[[Content, Wanted], Table]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".json": _read_json,

@@ -221,29 +221,31 @@ def _checked_texts(column: Sequence[Any], name: str, name_row: Callable[[int], s
     if isinstance(column, TextsOnDisk):
         if column.first_wrong is not None:
             index, value = column.first_wrong
-            raise _no_text_error(value, name, name_row(index), wanted)
+            raise no_text_error(value, name, name_row(index), wanted)
         if column.first_surrogate is not None:
-            raise _surrogate_error(name, name_row(column.first_surrogate), wanted)
+            raise surrogate_error(name, name_row(column.first_surrogate), wanted)
         return column
     texts = [value if type(value) is str else plain_value(value) for value in column]
     for index, text in enumerate(texts):
         if text is not None and not isinstance(text, str):
-            raise _no_text_error(text, name, name_row(index), wanted)
+            raise no_text_error(text, name, name_row(index), wanted)
     try:
         "".join(text for text in texts if text is not None).encode()
     except UnicodeEncodeError:
         # Half a surrogate pair, which JSON escapes can spell but no tokenizer accepts.
         index = next(at for at, text in enumerate(texts) if text and any("\ud800" <= sign <= "\udfff" for sign in text))
-        raise _surrogate_error(name, name_row(index), wanted) from None
+        raise surrogate_error(name, name_row(index), wanted) from None
     return texts
 
 
-def _no_text_error(value: Any, name: str, row: str, wanted: Wanted) -> DataError:
+def no_text_error(value: Any, name: str, row: str, wanted: Wanted) -> DataError:
+    """Of a value in a text column, and the row that it stands in."""
     said = f"column {name!r} holds {kind_of(value)}, expected a text (a string); correct it or set data.text_columns"
     return wanted.row_error(row, said)
 
 
-def _surrogate_error(name: str, row: str, wanted: Wanted) -> DataError:
+def surrogate_error(name: str, row: str, wanted: Wanted) -> DataError:
+    """Of a text with half a character."""
     return wanted.row_error(row, f"column {name!r} holds half a surrogate pair, which is no character; remove it")
 
 

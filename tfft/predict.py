@@ -1,0 +1,320 @@
+"""`python -m tfft.predict`: what a run's model says of texts, or of all rows of a file."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfft import command
+from tfft.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    from tfft.answered import Column, RowsFile
+    from tfft.console import Voice
+    from tfft.predictor import Predictor
+
+# Rows that are in memory at once, and that are lost at most where a job is broken off.
+ROWS_AT_ONCE = 1024
+# Of a probability; a row's batch has its say in the seventh.
+DECIMALS = 6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Raises a UserError for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    from tfft import console, environment
+    from tfft.run_directory import find_model
+
+    find_model(arguments.run)
+    source, output = _checked_files(arguments)
+    if not arguments.verbose:
+        console.silence_libraries()
+    environment.check()
+
+    from tfft import loaded
+
+    predictor = dataclasses.replace(loaded.load(arguments.run), batch_size=arguments.batch_size)
+    predictor.check_top_k(arguments.top_k)
+    added = columns_of(predictor, arguments.top_k, arguments.prefix)
+    if source is None or output is None:
+        given = arguments.texts or _lines_of_standard_input()
+        is_pair = arguments.pairs or len(predictor.text_columns or ()) == 2
+        texts = _pairs(given, by_tab=not arguments.texts) if is_pair else iter(given)
+        _print_answers(predictor, texts, added, arguments)
+        return 0
+    from tfft import answered
+
+    rows = answered.opened(source, _columns(arguments, predictor), arguments.encoding, _takes_words(predictor))
+    predict_file(
+        predictor,
+        rows,
+        output,
+        added,
+        top_k=arguments.top_k,
+        rows_at_once=arguments.rows_at_once,
+        overwrite=arguments.overwrite,
+        voice=console.Voice(),
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tfft.predict",
+        description="Label texts by the model of a run: those given, else the lines of standard input, as JSON lines; "
+        "or the rows of a file, as the same file with columns added.",
+        epilog='Examples: python -m tfft.predict --run runs/imdb "What a film." '
+        "python -m tfft.predict --run runs/mrpc --input pairs.csv --output labelled.csv",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--run", required=True, metavar="RUN", help="a finished run's folder, or a model's")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="of pairs both texts, one after the other")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="CSV, TSV, JSON lines or Parquet")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where its rows go with their answers; same ending")
+    parser.add_argument(
+        "--columns", nargs="+", metavar="NAME", help="the file's column of texts, or both of pairs (default: the run's)"
+    )
+    parser.add_argument("--pairs", action="store_true", help="texts are pairs; a run says so itself")
+    parser.add_argument("--top-k", type=_positive, metavar="K", help="give the K likeliest labels of each text")
+    parser.add_argument("--prefix", default="", help="what the names of added columns begin with")
+    parser.add_argument("--encoding", default="utf-8", help="of the file (default: utf-8)")
+    parser.add_argument("--batch-size", type=_positive, default=32, help="texts in a batch (default: 32)")
+    parser.add_argument(
+        "--rows-at-once",
+        type=_positive,
+        default=ROWS_AT_ONCE,
+        help=f"rows held in memory, and saved together (default: {ROWS_AT_ONCE:,})",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the output, also where it is unfinished")
+    parser.add_argument("--verbose", action="store_true", help="show all that the libraries print")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}; expected a whole number of at least 1")
+    return int(text)
+
+
+def _checked_files(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """Looked at before anything is loaded."""
+    source, output = arguments.input, arguments.output
+    if (source is None) != (output is None):
+        given, lacking = ("--output", "--input") if source is None else ("--input", "--output")
+        raise DataError(f"{given}: expected {lacking} as well: the rows of one file go into the other")
+    if source is None:
+        return None, None
+    from tfft import answered
+
+    if arguments.texts:
+        raise DataError(f"got {len(arguments.texts)} texts and --input; expected one of them (put --columns last)")
+    answered.check_is_known(source)
+    if output.suffix.lower() != source.suffix.lower():
+        raise DataError(f"--output: got {output}; expected a file that ends in {source.suffix}, as the input does")
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise RunError(f"--output: {output} cannot be written; give a file in a folder that exists")
+    if output.exists() and output.samefile(source):
+        raise RunError(f"--output: {output} is the input; give another file")
+    if output.exists() and not arguments.overwrite:
+        raise RunError(f"--output: {output} is there already; give another file, or --overwrite to replace it")
+    return source, output
+
+
+def _columns(arguments: argparse.Namespace, predictor: Predictor) -> tuple[str, ...]:
+    wanted = predictor.text_columns
+    columns = tuple(arguments.columns or wanted or ())
+    if not columns:
+        raise DataError("--columns: expected the column of texts (or both of pairs), since a model alone says none")
+    if len(columns) > 2 or (wanted is not None and len(columns) != len(wanted)):
+        expected = "1 or 2" if wanted is None else f"{len(wanted)}, as the run was trained on {' and '.join(wanted)}"
+        raise DataError(f"--columns: got {len(columns)} ({', '.join(columns)}); expected {expected}")
+    return columns
+
+
+def _takes_words(predictor: Predictor) -> bool:
+    from tfft.problems import Tokens
+
+    return isinstance(predictor.problem, Tokens)
+
+
+# --- Answers as columns -----------------------------------------------------------------------------------------------
+
+
+def columns_of(predictor: Predictor, top_k: int | None, prefix: str = "") -> list[Column]:
+    """The columns that are added for a model's answers."""
+    from tfft.answered import Column
+    from tfft.problems import MultiLabel, Regression
+
+    found: list[Column]
+    if _takes_words(predictor):
+        found = [Column("entities", "entities")]
+    elif isinstance(predictor.problem, Regression):
+        found = [Column("prediction", "number")]
+    elif top_k is not None:
+        found = [
+            column
+            for place in range(1, top_k + 1)
+            for column in (Column(f"label_{place}", "text"), Column(f"probability_{place}", "number"))
+        ]
+    elif isinstance(predictor.problem, MultiLabel):
+        found = [Column("labels", "texts")]
+        found += [Column(f"probability_{name}", "number") for name in predictor.label_names]
+    else:
+        found = [Column("label", "text"), Column("probability", "number")]
+    return [Column(prefix + name, kind) for name, kind in found]
+
+
+def answers_of(predictor: Predictor, texts: Sequence[Any], top_k: int | None) -> list[list[Any]]:
+    """The values of those columns for each text, as plain values."""
+    from tfft.problems import Labels
+
+    if _takes_words(predictor):
+        return [[[_plain(one) for one in entities]] for entities in predictor.entities(texts)]
+    answers = predictor.predict(texts, top_k)
+    if top_k is not None:
+        return [[value for label, share in answer for value in (label, round(share, DECIMALS))] for answer in answers]
+    if answers and isinstance(answers[0], Labels):
+        return [
+            [list(answer.labels), *(round(share, DECIMALS) for share in answer.probabilities.values())]
+            for answer in answers
+        ]
+    if answers and isinstance(answers[0], float):
+        return [[float(f"{answer:.7g}")] for answer in answers]
+    return [[answer.label, round(answer.probability, DECIMALS)] for answer in answers]
+
+
+def _plain(entity: Any) -> dict[str, Any]:
+    return {**entity._asdict(), "probability": round(entity.probability, DECIMALS)}
+
+
+# --- Texts that are typed or piped ------------------------------------------------------------------------------------
+
+
+def _lines_of_standard_input() -> Iterator[str]:
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode().removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input, line {number}: is not UTF-8 ({error.reason}); convert it") from None
+
+
+def _pairs(texts: Iterable[str], by_tab: bool) -> Iterator[tuple[str, ...]]:
+    """Lines with a tab between two texts, or texts two by two."""
+    if by_tab:
+        for number, line in enumerate(texts, 1):
+            pair = tuple(line.split("\t"))
+            if len(pair) != 2:
+                raise DataError(f"standard input, line {number}: expected two texts with a tab between them")
+            yield pair
+        return
+    given = list(texts)
+    if len(given) % 2:
+        raise DataError(f"got {len(given)} texts; expected pairs of them, as the model was trained on")
+    yield from zip(given[::2], given[1::2], strict=True)
+
+
+def _print_answers(
+    predictor: Predictor, texts: Iterator[Any], added: Sequence[Column], arguments: argparse.Namespace
+) -> None:
+    """A line of JSON for each text."""
+    from tfft.answered import json_line
+
+    while piece := list(itertools.islice(texts, arguments.rows_at_once)):
+        for text, answer in zip(piece, answers_of(predictor, piece, arguments.top_k), strict=True):
+            given = {"text": text} if isinstance(text, str) else dict(zip(("text", "text_pair"), text, strict=True))
+            print(json_line({**given, **{column.name: one for column, one in zip(added, answer, strict=True)}}))
+        sys.stdout.flush()
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def predict_file(
+    predictor: Predictor,
+    rows: RowsFile,
+    output: Path,
+    added: Sequence[Column],
+    *,
+    top_k: int | None,
+    rows_at_once: int,
+    overwrite: bool,
+    voice: Voice,
+) -> None:
+    """Answers all rows of a file, and writes them again with their answers; goes on where it was broken off.
+
+    The whole file is looked through before its first row is answered. Answers are kept beside `output`, and become it
+    when there are all.
+
+    Raises:
+        UserError: a row cannot be read, or the output cannot be written; answers that there are stay.
+    """
+    from tfft import lock
+    from tfft.run_directory import DISK_ERRORS
+    from tfft.unfinished import Unfinished
+
+    total = rows.look_through()
+    rows.check_added(added)
+    about = _about(predictor, rows, added)
+    unfinished, done = Unfinished(output, about), 0
+    try:
+        with lock.held(output.with_name(f"{output.name}.lock")), voice.bar() as bar:
+            done = unfinished.begin(overwrite)
+            if done:
+                voice.say(f"{done:,} of {total:,} rows were answered before; it goes on there")
+            task = bar.add_task("predicting", total=total, completed=done, detail="")
+            for piece in rows.pieces(rows_at_once, done):
+                unfinished.append(answers_of(predictor, piece, top_k))
+                done += len(piece)
+                bar.advance(task, len(piece))
+            if _facts_of(rows) != about["input"]:
+                raise RunError(f"--input: {rows.content.path} has changed meanwhile; give --overwrite to begin anew")
+            rows.write(output, added, iter(unfinished))
+            unfinished.remove()
+    except lock.Held as held:
+        raise RunError(f"--output: {output} is being written by {held}; wait for it, or give another file") from None
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise RunError(
+            f"--output: writing {output} failed: {error.strerror}; free the disk and give the same command, which goes "
+            "on with the answers that there are"
+        ) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted after {done:,} of {total:,} rows; the same command goes on") from None
+    voice.say(f"{total:,} rows with {', '.join(column.name for column in added)} are in {output}")
+
+
+def _about(predictor: Predictor, rows: RowsFile, added: Sequence[Column]) -> dict[str, Any]:
+    """All that answers depend on; the file by its size and time, since it may be larger than memory."""
+    return {
+        "input": _facts_of(rows),
+        "columns": list(rows.wanted.text_columns),
+        "added": [column.name for column in added],
+        "model": _fingerprint(predictor),
+        "max_length": predictor.max_length,
+        "long_text": dataclasses.asdict(predictor.long_text),
+        "window_pooling": predictor.window_pooling,
+    }
+
+
+def _facts_of(rows: RowsFile) -> dict[str, Any]:
+    found = rows.content.path.stat()
+    return {"size": found.st_size, "changed": found.st_mtime_ns, "encoding": rows.content.encoding}
+
+
+def _fingerprint(predictor: Predictor) -> str:
+    """Of the weights and labels."""
+    digest = hashlib.sha256(repr((predictor.label_names, getattr(predictor.problem, "threshold", None))).encode())
+    for weight in predictor.model.weights:
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    command.run(main)
