@@ -19,6 +19,7 @@ import pytest
 
 import tfft
 from tests.commands.conftest import Job, rows_of, write_csv
+from tests.conftest import files_no_larger_than
 from tfft import predict
 from tfft.errors import UserError
 
@@ -359,3 +360,16 @@ def test_a_mistake_is_told_before_tensorflow_is_loaded(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.stdout.startswith("run: there is no folder") and ended.stdout.endswith("\nFalse\n"), ended.stderr
+
+
+def test_a_full_disk(trained: tfft.FitResult, tmp_path: Path) -> None:
+    source, output = write_csv(tmp_path / "rows.csv", [(text,) for text in TEXTS], ("text",)), tmp_path / "out.csv"
+    arguments = ["--run", str(trained.output_dir), *files(source, output), "--rows-at-once", "2"]
+    with (
+        files_no_larger_than(550),
+        pytest.raises(UserError, match=r"failed: .*; free the disk and give the same command"),
+    ):
+        predict.main(arguments)
+    assert sorted(os.listdir(tmp_path)) == ["out.csv.unfinished", "rows.csv"]
+    assert predict.main(arguments) == 0
+    assert [row["label"] for row in read_csv(output)] == [one.label for one in trained.predict(TEXTS)]
