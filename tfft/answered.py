@@ -181,7 +181,8 @@ class _Delimited(RowsFile):
             header = files.header_of(grid, self.wanted)
             yield header, None
             for number, (row, line) in enumerate(grid, 1):
-                files.check_width(row, header, self.separator, row_name(number, line), self.wanted)
+                if len(row) != len(header):
+                    raise files.width_error(row, header, self.separator, row_name(number, line), self.wanted)
                 yield row, line
         if not number:
             raise self.wanted.error("there is a header but no rows; expected at least one row")

@@ -27,7 +27,7 @@ DECIMALS = 6
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Raises a UserError for what the user can mend."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     from tfft import console, environment
     from tfft.run_directory import find_model
 
@@ -105,6 +105,9 @@ def _positive(text: str) -> int:
 def _checked_files(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
     """Looked at before anything is loaded."""
     source, output = arguments.input, arguments.output
+    # Bytes that are not of the terminal's encoding come as halves of surrogate pairs.
+    if wrong := [number for number, text in enumerate(arguments.texts, 1) if _is_broken(text)]:
+        raise DataError(f"text {wrong[0]} is not UTF-8; correct it")
     if (source is None) != (output is None):
         given, lacking = ("--output", "--input") if source is None else ("--input", "--output")
         raise DataError(f"{given}: expected {lacking} as well: the rows of one file go into the other")
@@ -124,6 +127,10 @@ def _checked_files(arguments: argparse.Namespace) -> tuple[Path | None, Path | N
     if output.exists() and not arguments.overwrite:
         raise RunError(f"--output: {output} is there already; give another file, or --overwrite to replace it")
     return source, output
+
+
+def _is_broken(text: str) -> bool:
+    return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _columns(arguments: argparse.Namespace, predictor: Predictor) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class Problem(Protocol):
         """What a user gets for each row."""
 
     def ranked(self, logits: np.ndarray, top_k: int) -> list[list[Prediction]]:
-        """The likeliest classes of each row, best first; see `classes_to_rank`."""
+        """The `top_k` likeliest classes of each row, best first; a TypeError where rows have no classes."""
 
     def table(self, logits: np.ndarray, split: Split) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """A table of predictions: its columns, and its rows one after the other."""

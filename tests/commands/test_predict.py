@@ -89,6 +89,23 @@ def test_pairs(tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixt
         predict.main([*run, "one"])
 
 
+def test_the_head_of_the_tutorials(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    rows = [{"text": text, "label": f"class {label}"} for text, label in rows_of(20)]
+    result = tfft.fit(
+        task="text-classification",
+        model={"name_or_path": str(tiny_checkpoint), "head": "mean"},
+        data={"text_columns": ["text"]},
+        training={"num_train_epochs": 1, "eval_strategy": "no"},
+        train=rows,
+        output_dir=tmp_path / "run",
+        verbose=False,
+    )
+    loaded = tfft.load(tmp_path / "run")
+    assert loaded.label_names == ("class 0", "class 1")
+    for after, before in zip(loaded.predict(TEXTS), result.predict(TEXTS), strict=True):
+        assert after.probability == pytest.approx(before.probability, abs=1e-5)
+
+
 def test_several_labels(tmp_path: Path, tiny_checkpoint: Path) -> None:
     rows = [{"text": text, "label": ["x", "y"][: 1 + int(str(label))]} for text, label in rows_of(20)]
     result = fit(
@@ -182,7 +199,7 @@ def test_texts_as_arguments_and_from_standard_input(
     told = [json.loads(line) for line in piped.stdout.decode().split("\n")[:-1]]
     assert [one["text"] for one in told] == ["a good film", "", "awful \x9b\u2028 \u00e9"]
     assert [one["label"] for one in told] == [one.label for one in answers]
-    assert predict.main(["--run", str(trained.output_dir), "--top-k", "2", "a good film"]) == 0
+    assert predict.main(["a good film", "--run", str(trained.output_dir), "--top-k", "2"]) == 0
     best = json.loads(capsys.readouterr().out)
     assert list(best) == ["text", "label_1", "probability_1", "label_2", "probability_2"]
     assert best["label_1"] == answers[0].label
@@ -324,6 +341,7 @@ def test_mistakes_leave_the_output_alone(
         ([*files(good, other)], "is there already"),
         (["--input", str(good)], "expected --output as well"),
         ([*files(good, tmp_path / "out.csv"), "--columns", "text", "label"], "got 2 .*; expected 1"),
+        (["a", "caf\udce9"], "text 2 is not UTF-8"),
         (["--top-k", "3", "a"], "top_k: got 3; expected 1 to 2"),
     ):
         before = other.read_bytes()

@@ -314,7 +314,8 @@ def _grid_table(rows: Iterator[tuple[list[str], int]], separator: str, content: 
     lines = array("q")
     for row, line in rows:
         lines.append(line)
-        check_width(row, header, separator, row_name(len(lines), line), wanted)
+        if len(row) != len(header):
+            raise width_error(row, header, separator, row_name(len(lines), line), wanted)
         for at, take, is_text in takers:
             take(row[at] if is_text else known.setdefault(row[at], row[at]))
     if not lines:
@@ -338,15 +339,14 @@ def header_of(rows: Iterator[tuple[list[str], int]], wanted: Wanted) -> list[str
     return header
 
 
-def check_width(row: list[str], header: list[str], separator: str, name: str, wanted: Wanted) -> None:
-    """Raises a DataError where a row of a delimited file, which messages call `name`, has more fields or fewer."""
-    if len(row) != len(header):
-        inside = "put quotes around a field with a comma in it" if separator == "comma" else "take it out of the text"
-        raise wanted.row_error(
-            name,
-            f"{counted(len(row), 'field')}, expected {len(header)} as in the header; "
-            f"if a {separator} is part of a text, {inside}",
-        )
+def width_error(row: list[str], header: list[str], separator: str, name: str, wanted: Wanted) -> DataError:
+    """Of a row of a delimited file, which messages call `name`, that has more fields than the header, or fewer."""
+    inside = "put quotes around a field with a comma in it" if separator == "comma" else "take it out of the text"
+    return wanted.row_error(
+        name,
+        f"{counted(len(row), 'field')}, expected {len(header)} as in the header; "
+        f"if a {separator} is part of a text, {inside}",
+    )
 
 
 def _read_json(content: Content, wanted: Wanted) -> Table:
