@@ -290,8 +290,8 @@ def _warnings(search: Search) -> list[str]:
     if points > wanted:
         return []
     return [
-        f"the parameters have {points:,} combinations, so there may be fewer than {wanted:,} trials; sweep.algorithm=grid"
-        " has each of them once"
+        f"the parameters have {points:,} combinations, so there may be fewer than {wanted:,} trials; a grid "
+        "(sweep.algorithm=grid) has each of them once"
     ]
 
 
