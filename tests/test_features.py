@@ -114,6 +114,7 @@ def test_training_is_that_through_the_frozen_encoder(family: str, also_train: tu
     np.testing.assert_allclose(logits(cached), logits(whole), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_head_of_words_reads_every_token(family: str, tiny_checkpoint: Path) -> None:
     """The states of all rows end to end, computed in batches of other shapes, give the logits of the whole model."""

@@ -249,6 +249,7 @@ def fit_of(recipe: recipes.Recipe, looks: bool) -> tuple[dict[str, list[float]],
     return history, [one.numpy() for one in (*model.weights, *model.optimizer.variables)]
 
 
+@pytest.mark.slow
 def test_a_transformer_trains_afterwards_as_its_recipe_says(recipe: recipes.Recipe) -> None:
     history, values = fit_of(recipe, looks=False)
     other_history, other_values = fit_of(recipe, looks=True)

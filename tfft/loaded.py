@@ -31,12 +31,6 @@ def load(run: str | os.PathLike[str]) -> Predictor:
         RunError: there is no such folder, or the run in it is not finished.
         RecipeError: the run's recipe cannot be read, as where a newer tfft wrote it.
         ModelError: the model cannot be loaded, or is for something other than labels of texts or words.
-
-    Example:
-        >>> import tfft
-        >>> predictor = tfft.load("runs/quickstart")  # doctest: +SKIP
-        >>> predictor.predict(["Where is my parcel?"])  # doctest: +SKIP
-        [Prediction(label='delivery', probability=0.99)]
     """
     folder = find_model(run)
     recipe = _recipe_of(folder)

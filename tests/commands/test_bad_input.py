@@ -243,6 +243,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(job: Job) -> None:
     assert not list((job.run / "checkpoint").glob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [rows_of(4)])
 def test_a_good_job_passes_the_same_door(job: Job, rows: Sequence[tuple[str, object]]) -> None:
     assert job.fit("--dry-run").returncode == 0

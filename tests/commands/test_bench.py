@@ -28,6 +28,7 @@ def typed(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_a_recipe_is_measured_and_nothing_is_left(job: Job) -> None:
     output = job.folder / "figures.json"
     arguments = job.arguments("data.batching=bucketed", "runtime.mixed_precision=no")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import datasets
+import pytest
 
 from tests.test_hub import running_hub
 
@@ -47,6 +48,7 @@ def parquet(rows: int, begin: int, has_labels: bool = True) -> bytes:
     return written.getvalue()
 
 
+@pytest.mark.slow
 def test_the_shipped_recipe_trains_on_what_the_hub_has(tiny_checkpoint: Path, tmp_path: Path) -> None:
     splits = {"train": parquet(40, 0), "validation": parquet(12, 100), "test": parquet(10, 200, has_labels=False)}
     data_files = {"README.md": CARD, **{f"mrpc/{name}-0.parquet": body for name, body in splits.items()}}

@@ -26,6 +26,7 @@ def typed(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_a_recipes_rate_is_looked_for(job: Job) -> None:
     arguments = job.arguments("data.batching=bucketed", "training.learning_rate=0.5", "training.layerwise_lr_decay=0.9")
     ended = typed(*arguments, "--steps", "60", "--min-learning-rate", "1e-4")
@@ -100,6 +101,7 @@ def test_what_was_found_before_is_replaced_only_if_asked(job: Job, capsys: pytes
     assert (folder / "mine.txt").exists()
 
 
+@pytest.mark.slow
 def test_several_devices_are_refused(job: Job) -> None:
     code = (
         "import sys\nfrom tfft.backend import tf\nfrom tfft import command, lr_find\n"

@@ -40,6 +40,7 @@ def trained(job: Job, name: str, **settings: Any) -> tfft.FitResult:
     return tfft.fit(job.arguments()[1], verbose=False, **settings)
 
 
+@pytest.mark.slow
 def test_the_same_training_as_without_shards(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     """In batches of all rows, so that their order does not count."""
     folder = shards_of(job)

@@ -192,6 +192,7 @@ def test_stages_survive_being_written_and_read(job: Job, tmp_path: Path) -> None
 # --- whole trainings --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stages_train_what_they_say_and_the_best_epoch_is_found_over_all(tmp_path: Path, job: Job) -> None:
     write_csv(job.folder / "train.csv", rows_of(24))
     result = tfft.fit(

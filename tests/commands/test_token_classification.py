@@ -187,6 +187,7 @@ def test_the_loss_of_tokens_is_that_of_classes() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
