@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import runpy
 import types
@@ -154,6 +155,31 @@ def test_an_explosion_is_ten_batches_and_not_one() -> None:
                 one.on_train_batch_end(batch, {"loss": mean})
     with pytest.raises(ValueError, match="explosion_factor is 1; expected more than 1"):
         callbacks.StopOnNaN(explosion_factor=1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "lowest_after"),
+    [
+        ([5.0, 3.0] + [1.0] * 20 + [20.0] * 5, 12),
+        # As low as it was is not risen; one low batch is not the lowest ten.
+        ([1.0] * 10 + [2.0] * 15 + [0.5] + [2.0] * 5 + [9.0] * 9, 0),
+        # Slowly, over more than ten batches.
+        ([2.0] * 7 + [1.0] * 13 + [1.2**count for count in range(1, 20)], 10),
+    ],
+    ids=["at once", "after a rest", "slowly"],
+)
+def test_an_explosion_knows_when_the_loss_was_lowest(losses: list[float], lowest_after: int) -> None:
+    per_epoch = 7
+    callback = callbacks.StopOnNaN(explosion_factor=3.0)
+    with pytest.raises(RunError, match="the loss exploded"):
+        for first in range(0, len(losses), per_epoch):
+            callback.on_epoch_begin(first // per_epoch)
+            for batch, mean in enumerate(means(losses[first : first + per_epoch])):
+                callback.on_train_batch_end(batch, {"loss": mean})
+            other = callbacks.StopOnNaN(explosion_factor=3.0)
+            other.set_state(json.loads(json.dumps(callback.get_state())))
+            callback = other
+    assert callback.lowest_after == lowest_after
 
 
 # --- StopAtBatch ------------------------------------------------------------------------------------------------------

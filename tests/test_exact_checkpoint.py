@@ -185,9 +185,9 @@ def test_states_are_saved_every_few_optimizer_steps_and_at_the_ends_of_epochs(
     saved: list[tuple[int, int, int]] = []
     write = states.write
 
-    def seen(root: Path, step: int, tensors: Any, facts: Any) -> Path:
+    def seen(root: Path, step: int, tensors: Any, facts: Any, spared: Any) -> Path:
         saved.append((step, facts["epoch"], facts["batch"]))
-        return write(root, step, tensors, facts)
+        return write(root, step, tensors, facts, spared)
 
     monkeypatch.setattr(states, "write", seen)
     train(tmp_path, epochs=2, save_steps=4)

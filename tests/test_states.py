@@ -51,6 +51,21 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     assert found is not None and found.facts == {"step": "again"}
 
 
+def test_states_may_be_spared_chosen_and_forgotten(tmp_path: Path) -> None:
+    spared = {tmp_path / "step-00000001"}
+    for step in (1, 2, 3, 4):
+        states.write(tmp_path, step, TENSORS, {"step": step}, spared)
+    assert [one.name[-1] for one in states.folders(tmp_path)] == ["1", "3", "4"]
+    found, wrong = states.newest(tmp_path, lambda state: state.facts["step"] < 3)
+    assert found is not None and (found.facts["step"], wrong) == (1, [])
+    assert states.newest(tmp_path, lambda state: False) == (None, [])
+    assert [facts["step"] for facts in states.facts_of_all(tmp_path).values()] == [1, 3, 4]
+    (tmp_path / "step-00000003" / states.FACTS).unlink()
+    assert [facts["step"] for facts in states.facts_of_all(tmp_path).values()] == [1, 4]
+    states.forget_newer(tmp_path / "step-00000003")
+    assert [one.name[-1] for one in states.folders(tmp_path)] == ["1", "3"]
+
+
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     assert states.newest(tmp_path / "not there") == (None, [])
     (tmp_path / "step-00000003.partial").mkdir()

@@ -492,6 +492,15 @@ def test_the_state_before_a_damaged_one_is_used(kit: Kit) -> None:
     assert_equal(kit.train(num_train_epochs=3.0, resume=True), whole)
 
 
+@pytest.mark.slow
+def test_a_damaged_state_is_not_asked_for_its_best_epoch(kit: Kit) -> None:
+    settings = {"num_train_epochs": 3.0, "load_best_model_at_end": True, "best": training.Best("val_f1", "max")}
+    whole = kit.train(score=scores_in_turn("f1", 0.1, 0.2, 0.3), **settings)
+    *_, last = states.folders(kit.folder / STATES)
+    (last / states.FACTS).write_text("{")
+    assert_equal(kit.train(score=scores_in_turn("f1", 0.3), resume=True, **settings), whole)
+
+
 def test_the_state_of_another_model_is_refused(kit: Kit) -> None:
     kit.train()
     with pytest.raises(RunError, match=r"state of another model or optimizer: its model/0000 has the shape .*lora_a"):
@@ -522,6 +531,32 @@ def test_rolling_back_goes_on_from_the_last_state_at_half_the_rate(kit: Kit, mon
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     report = json.loads((kit.folder / "nan_report.json").read_text())
     assert (report["epoch"], report["step"]) == (1, 5)
+
+
+def test_a_rollback_goes_to_before_the_loss_began_to_rise(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = callbacks.StopOnNaN.on_train_batch_end
+    steps: list[int] = []
+    on_disk: list[str] = []
+    sums = 0.0
+
+    def rising(self: callbacks.StopOnNaN, batch: int, logs: Any = None) -> None:
+        """As if the loss fell, and at the full rate rose from step 20 on."""
+        nonlocal sums
+        step = int(self.model.optimizer.iterations.numpy())
+        if steps and step < steps[-1]:
+            on_disk.extend(one.name for one in states.folders(kit.folder / STATES))
+        steps.append(step)
+        rises = step > 20 and current_rate(self.model.optimizer) > 8e-3
+        sums = (sums if self._seen else 0.0) + (1.5 ** (step - 20) if rises else 2 - step / 20)
+        judge(self, batch, {"loss": sums / (batch + 1)})
+
+    monkeypatch.setattr(callbacks.StopOnNaN, "on_train_batch_end", rising)
+    settings = {"num_train_epochs": 6.0, "lr_scheduler_type": "constant", "save_steps": 2}
+    trained, _ = kit.train(on_nan="rollback", loss_explosion_factor=5.0, **settings)
+    # Seen after 28 steps, when 24 and 26 were the newest states. The ten batches after step 10 had the lowest loss.
+    assert steps == [*range(1, 29), *range(9, 37)]
+    assert on_disk == ["step-00000008"]
+    assert (trained.steps, [row["epoch"] for row in trained.history]) == (36, [1, 2, 3, 4, 5, 6])
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tfft import callbacks, interrupts, nonfinite, optimizers, states
@@ -153,9 +154,11 @@ def train(
     )
 
 
-def newest_state(folder: RunDirectory, distribution: Distribution) -> tuple[State | None, list[str]]:
+def newest_state(
+    folder: RunDirectory, distribution: Distribution, suits: Callable[[State], bool] = lambda state: True
+) -> tuple[State | None, list[str]]:
     """As `states.newest` for the run's folder; of several processes, all have to ask, and get the chief's."""
-    found, damaged = states.newest(folder / STATES) if distribution.is_chief else (None, [])
+    found, damaged = states.newest(folder / STATES, suits) if distribution.is_chief else (None, [])
     if distribution.cluster is None:
         return found, damaged
     name = distribution.from_chief(found and found.folder.name)
@@ -194,7 +197,7 @@ class _Course:
         pause: ends it before its last epoch, where it is to.
         weights: those that any stage trains; no others change.
         keeper, checkpoints, scores: of the present run.
-        progress: of the present stage.
+        progress, on_nan: of the present stage.
         seconds: of training so far, by other processes too.
     """
 
@@ -254,6 +257,7 @@ class _Course:
             asked_to_stop=asked_to_stop,
             save_first=training.on_nan == "rollback",
             writes=self.distribution.is_chief,
+            spared=self._spared,
         )
         if found is not None:
             self._take_up(found)
@@ -275,8 +279,8 @@ class _Course:
             if len(plan.stages) > 1 or self.rate_factor != 1.0:
                 self._begin_stage(number, stage)
             stop, early = callbacks.StopAtBatch(stage.total_batches), _early_stopping(training, best)
-            on_nan = callbacks.StopOnNaN(training.loss_explosion_factor)
-            keeper.callbacks = [self.checkpoints, scores, stop, *early, on_nan]
+            self.on_nan = callbacks.StopOnNaN(training.loss_explosion_factor)
+            keeper.callbacks = [self.checkpoints, scores, stop, *early, self.on_nan]
             of_scores = [*early, self.checkpoints]
             scores.followers = of_scores if self._by_steps else []
             boards = self._boards()
@@ -303,7 +307,7 @@ class _Course:
                     self.clock,
                     *([scores] if self.score else []),
                     callbacks.LearningRateLog(),
-                    on_nan,
+                    self.on_nan,
                     budget,
                     stop,
                     *(of_scores if not self._by_steps else []),
@@ -411,9 +415,32 @@ class _Course:
             "about": self.about,
         }
 
+    def _spared(self) -> list[Path]:
+        """States that stay beside the newest two, which may both be of an explosion of the loss already.
+
+        The newest from before the loss began to rise, and the one after it, which takes its place once the loss is
+        lower still.
+        """
+        if self.training.on_nan != "rollback":
+            return []
+        older: list[Path] = []
+        later: list[Path] = []
+        for folder, facts in states.facts_of_all(self.folder / STATES).items():
+            (older if facts["batches_done"] <= self._batches_before_rise else later).append(folder)
+        return [*older[-1:], *later[:1]]
+
+    @property
+    def _batches_before_rise(self) -> float:
+        """How many batches were surely done before the loss began to rise; infinite where its rise is not looked at."""
+        if self.training.loss_explosion_factor is None:
+            return math.inf
+        return self.place.first_batch + self.on_nan.lowest_after
+
     def _take_up(self, found: State) -> None:
         """Puts the state back, and says so."""
         model, keeper, more = self.model, self.keeper, found.facts["more"]
+        if self.distribution.is_chief:
+            states.forget_newer(found.folder)  # damaged, or of what is undone
         keeper.set_model(model)
         keeper.put_back()
         vars(self.place).update(more["place"])
@@ -438,12 +465,16 @@ class _Course:
         Raises:
             RunError: the recipe says to stop, there is no state, or this has happened too often.
         """
-        found, _ = newest_state(self.folder, self.distribution)
-        report = self._report(error, found)
+        newest, _ = newest_state(self.folder, self.distribution)
+        report = self._report(error, newest)
         self.folder.write_json(NAN_REPORT, report)
         for line in nonfinite.told(report):
             self.voice.say(line)
         self.voice.say(f"more of this is in {self.folder / NAN_REPORT}")
+        limit = self._batches_before_rise
+        found, _ = newest_state(
+            self.folder, self.distribution, lambda state: bool(state.facts["batches_done"] <= limit)
+        )
         if self.training.on_nan == "stop" or found is None or self.rollbacks == MOST_ROLLBACKS:
             raise RunError(f"{error}. {_what_is_kept(self.folder)}") from None
         self.rollbacks += 1
@@ -493,7 +524,7 @@ def _best_name(epoch: int | None) -> str:
 def _forget_old_best(folder: RunDirectory) -> None:
     """Leaves the best weights that a kept state speaks of, and no others: from any state training can go on."""
     root = folder / STATES
-    spoken_of = {states.facts_of(one)["more"]["best_epoch"] for one in states.folders(root)}
+    spoken_of = {facts["more"]["best_epoch"] for facts in states.facts_of_all(root).values()}
     for old in root.glob("best-*"):
         if old not in {folder / _best_name(epoch) for epoch in spoken_of}:
             shutil.rmtree(old)

@@ -6,11 +6,12 @@ that training changes, `state.json` where it stood and the checksum of the other
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ TENSORS, FACTS = "tensors.safetensors", "state.json"
 PREFIX = "step-"
 KEPT = 2
 # Raised whenever what a state holds, or what it means, changes.
-FORMAT = 2
+FORMAT = 3
 _CHUNK = 1 << 20
 # What safetensors calls the types.
 _TYPES = {
@@ -56,13 +57,16 @@ class State:
         return found
 
 
-def write(root: Path, step: int, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
+def write(
+    root: Path, step: int, tensors: Mapping[str, Any], facts: Mapping[str, Any], spared: Container[Path] = ()
+) -> Path:
     """Writes the state of the training after `step` optimizer steps into a folder of its own in `root`.
 
     Older ones than the newest `KEPT` go.
 
     Args:
         tensors: name to an array or a variable; one after the other is copied.
+        spared: folders of older ones that stay.
 
     Raises:
         OSError: the disk is full, or whatever else it says.
@@ -72,7 +76,8 @@ def write(root: Path, step: int, tensors: Mapping[str, Any], facts: Mapping[str,
         about = {"format": FORMAT, "sha256": _write_tensors(target / TENSORS, tensors), "facts": _to_json(facts)}
         (target / FACTS).write_text(json.dumps(about, allow_nan=False), encoding="utf-8")
     for old in folders(root)[:-KEPT]:
-        shutil.rmtree(old)
+        if old not in spared:
+            shutil.rmtree(old)
     return folder
 
 
@@ -103,15 +108,23 @@ def folders(root: Path) -> list[Path]:
     return sorted(one for one in root.glob(f"{PREFIX}*") if one.name.removeprefix(PREFIX).isdigit())
 
 
-def newest(root: Path) -> tuple[State | None, list[str]]:
-    """The newest state in `root` that is whole; None where there is none. And what is wrong with newer ones."""
+def newest(root: Path, suits: Callable[[State], bool] = lambda state: True) -> tuple[State | None, list[str]]:
+    """The newest state in `root` that is whole and suits, or None; and what is wrong with newer ones."""
     wrong: list[str] = []
     for folder in reversed(folders(root)):
         try:
-            return read(folder), wrong
+            if suits(state := read(folder)):
+                return state, wrong
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             wrong.append(f"{folder} is damaged ({error})")
     return None, wrong
+
+
+def forget_newer(folder: Path) -> None:
+    """Removes the states that are newer than the one in `folder`, the newest first."""
+    for one in reversed(folders(folder.parent)):
+        if one > folder:
+            shutil.rmtree(one)
 
 
 def read(folder: Path) -> State:
@@ -130,10 +143,13 @@ def read(folder: Path) -> State:
     return State(folder, shapes, _from_json(about["facts"]))
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
-    """The facts of the state in `folder`, which is taken for whole."""
-    facts: dict[str, Any] = _from_json(json.loads((folder / FACTS).read_text(encoding="utf-8"))["facts"])
-    return facts
+def facts_of_all(root: Path) -> dict[Path, dict[str, Any]]:
+    """The facts of the states in `root`, the oldest first; not of those without any, as where a removal was killed."""
+    found: dict[Path, dict[str, Any]] = {}
+    for folder in folders(root):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found[folder] = _from_json(json.loads((folder / FACTS).read_text(encoding="utf-8"))["facts"])
+    return found
 
 
 def _sha256(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         save_first: also save the state before the first batch.
         writes: whether states go to the disk; where several processes train together, one writes, and all others have
             this callback as well, since what is spread over them is read by all at once.
+        spared: called before a state is written; which older ones' folders are to stay beside the newest two.
 
     Attributes:
         found: the state that training goes on from; None where there is none.
@@ -94,11 +95,13 @@ class ExactCheckpoint(keras.callbacks.Callback):
         asked_to_stop: Callable[[], BaseException | None] = lambda: None,
         save_first: bool = False,
         writes: bool = True,
+        spared: Callable[[], Container[Path]] = tuple,
     ) -> None:
         super().__init__()
         self.folder, self.save_steps, self.callbacks = Path(folder), save_steps, list(callbacks)
         self.weights = None if weights is None else list(weights)
         self.more, self.asked_to_stop, self.save_first, self.writes = more, asked_to_stop, save_first, writes
+        self.spared = spared
         self.damaged: list[str] = []
         self.found = resume if isinstance(resume, State) else None
         if resume is True:
@@ -139,7 +142,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self._steps_saved = steps
         if not self.writes:
             return None
-        return states.write(self.folder, steps, tensors, facts)
+        return states.write(self.folder, steps, tensors, facts, self.spared())
 
     def _variables(self) -> dict[str, tf.Variable]:
         optimizer = self.model.optimizer

@@ -43,6 +43,10 @@ class StopOnNaN(keras.callbacks.Callback):
         explosion_factor: also raise where the mean loss of ten batches is more than so many times the lowest that ten
             batches had before; None does not look.
 
+    Attributes:
+        lowest_after: how many batches, of all epochs, came before those ten with the lowest loss. A state that is no
+            newer is from before the loss began to rise, and ten batches have shown what its weights are worth.
+
     Example:
         >>> model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
         >>> model.compile("sgd", "mse")
@@ -59,10 +63,11 @@ class StopOnNaN(keras.callbacks.Callback):
             raise ValueError(f"explosion_factor is {explosion_factor}; expected more than 1")
         self.explosion_factor = explosion_factor
         self._epoch = 0
-        self._recent: deque[float] = deque(maxlen=WINDOW)
-        self._lowest = math.inf
-        # Batches of the epoch so far, and the sum of their losses.
-        self._seen, self._sum = 0, 0.0
+        # How many batches were before it, and its loss.
+        self._recent: deque[tuple[int, float]] = deque(maxlen=WINDOW)
+        self._lowest, self.lowest_after = math.inf, 0
+        # Batches of all epochs so far; those of this epoch, and the sum of their losses.
+        self._done, self._seen, self._sum = 0, 0, 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the epoch."""
@@ -71,35 +76,37 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the loss, which Keras reports as the mean over the epoch so far: one NaN stays in it."""
         loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss):
-            what = f"the loss became {loss} in epoch {self._epoch + 1} at step {batch + 1}"
-            raise NotFinite(what, self._epoch + 1, batch + 1)
-        if loss is not None and self.explosion_factor is not None:
-            self._look_for_an_explosion(batch, loss, self.explosion_factor)
-
-    def _look_for_an_explosion(self, batch: int, mean: float, factor: float) -> None:
-        """Takes the batches' own loss out of the mean over the epoch so far."""
-        total = mean * (batch + 1)
-        self._recent.append((total - self._sum) / (batch + 1 - self._seen))
-        self._seen, self._sum = batch + 1, total
+        if loss is None:
+            return
+        where = f"in epoch {self._epoch + 1} at step {batch + 1}"
+        if not math.isfinite(loss):
+            raise NotFinite(f"the loss became {loss} {where}", self._epoch + 1, batch + 1)
+        self._take_in(batch, loss)
         if len(self._recent) < WINDOW:
             return
-        now = sum(self._recent) / WINDOW
-        if now > factor * self._lowest:
-            what = f"the loss exploded in epoch {self._epoch + 1} at step {batch + 1}"
-            raise NotFinite(
-                f"{what}: {now:.4g} over ten batches, {self._lowest:.4g} before", self._epoch + 1, batch + 1
-            )
-        self._lowest = min(self._lowest, now)
+        now = sum(own for _, own in self._recent) / WINDOW
+        if self.explosion_factor is not None and now > self.explosion_factor * self._lowest:
+            what = f"the loss exploded {where}: {now:.4g} over ten batches, {self._lowest:.4g} before"
+            raise NotFinite(what, self._epoch + 1, batch + 1)
+        if now <= self._lowest:
+            self._lowest, self.lowest_after = now, self._recent[0][0]
+
+    def _take_in(self, batch: int, mean: float) -> None:
+        """Takes the batches' own loss out of the mean over the epoch so far."""
+        total, count = mean * (batch + 1), batch + 1 - self._seen
+        self._recent.append((self._done, (total - self._sum) / count))
+        self._done, self._seen, self._sum = self._done + count, batch + 1, total
 
     def get_state(self) -> dict[str, Any]:
         """What `ExactCheckpoint` saves."""
-        return {"recent": [*self._recent], "lowest": self._lowest, "seen": self._seen, "sum": self._sum}
+        counts = {"lowest_after": self.lowest_after, "done": self._done, "seen": self._seen}
+        return {"recent": [*self._recent], "lowest": self._lowest, "sum": self._sum, **counts}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """As `get_state` gave it."""
-        self._recent.extend(state["recent"])
-        self._lowest, self._seen, self._sum = float(state["lowest"]), state["seen"], state["sum"]
+        self._recent.extend((before, loss) for before, loss in state["recent"])
+        self._lowest, self.lowest_after = float(state["lowest"]), state["lowest_after"]
+        self._done, self._seen, self._sum = state["done"], state["seen"], state["sum"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the validation loss, where there is one."""

@@ -294,7 +294,8 @@ class TrainingSection(Section):
     loss_explosion_factor: float | None = Field(
         default=None,
         gt=1,
-        description="A loss of ten batches so many times the lowest before is treated as one that is no number.",
+        description="A loss of ten batches so many times the lowest before is treated as one that is no number, and "
+        "rollbacks go to before the lowest.",
     )
     label_smoothing_factor: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label that is spread over all classes while training."
