@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import threading
 import time
+import types
+import warnings
+import weakref
 from collections.abc import Iterator
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tfft import hardware, run_directory, workers
+from tfft.backend import tf
 from tfft.errors import RunError
 from tfft.workers import Cluster, find
 
@@ -156,6 +163,30 @@ def test_who_is_gone(addresses: tuple[str, ...]) -> None:
     # Where TensorFlow names itself alone, the others are asked.
     asked = workers.gone(Cluster(addresses, 0, "here"), Exception("Error reported from /job:worker/task:0"))
     assert str(asked).startswith(f"worker 1 ({addresses[1]}) is gone")
+
+
+def test_nothing_of_tensorflows_outlives_a_worker_that_is_gone(addresses: tuple[str, ...]) -> None:
+    pools: list[weakref.ref[ThreadPool]] = []
+
+    def reduce(*args: Any, axis: None) -> None:
+        """As TensorFlow does it, which closes its pool where all goes well."""
+
+        def fail(index: int) -> None:
+            raise tf.errors.UnavailableError(None, None, "/job:worker/replica:0/task:1 does not answer")
+
+        pool = ThreadPool(1)
+        pools.append(weakref.ref(pool))
+        pool.map(fail, [0])
+
+    strategy = types.SimpleNamespace(reduce=reduce)
+    distribution = hardware.Distribution(2, strategy=strategy, cluster=Cluster(addresses, 0, "here"))  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        with pytest.raises(RunError, match=r"worker 1 .* is gone") as raised, distribution.watched():
+            distribution.wait()
+        gc.collect()
+    assert raised.value.__cause__ is not None
+    assert pools[0]() is None
 
 
 # --- what several cannot do -------------------------------------------------------------------------------------------

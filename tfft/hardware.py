@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,7 @@ class Distribution:
         except tf.errors.OpError as error:
             if self.cluster is None or not workers.tells_of_workers(error):
                 raise
+            _clear_frames(error)
             raise workers.gone(self.cluster, error) from error
 
     def _sum(self, value: tf.Tensor) -> tf.Tensor:
@@ -251,6 +253,18 @@ def _over_workers(cluster: Cluster, timeout: float) -> Distribution:
         strategy=strategy,
         cluster=cluster,
     )
+
+
+def _clear_frames(error: Exception) -> None:
+    """Lets go of what an error's frames hold: a pool of threads that TensorFlow left open, of which Python complains.
+
+    It does so, with a traceback of its own, where the pool lives to the end of the process.
+    """
+    for last, _ in traceback.walk_tb(error.__traceback__):
+        # Keras takes TensorFlow's frames out of the traceback, and those that it leaves still know who called them.
+        for frame, _ in traceback.walk_stack(last):
+            with contextlib.suppress(RuntimeError):  # those that are running stay
+                frame.clear()
 
 
 @functools.cache
