@@ -382,6 +382,11 @@ def test_a_partial_folder_left_behind_does_not_get_into_the_new_one(folder: RunD
     with folder.whole_folder("model") as target:
         (target / "new").write_text("new")
     assert contents(folder / "model") == {"new": "new"}
+    # Nor one that was on its way out, into which none can be moved.
+    a_file("model.old.partial/old", "old")(folder.path)
+    with folder.whole_folder("model") as target:
+        (target / "newer").write_text("newer")
+    assert contents(folder / "model") == {"newer": "newer"}
 
 
 WRITES: dict[str, Callable[[RunDirectory], None]] = {

@@ -51,6 +51,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
             _sync(Path(folder))
         if final.exists():
             old = final.with_name(f"{final.name}.old.partial")
+            shutil.rmtree(old, ignore_errors=True)  # of a process that was killed here
             os.replace(final, old)
             os.replace(partial, final)
             shutil.rmtree(old)
