@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from safetensors.numpy import load_file
 
 from tests.commands.conftest import Job, write_csv
 from tests.commands.test_replicas import checkpoint_without_dropout
+from tests.commands.test_resume import wait_for_training
 from tfft import launch, states
 
 # 41 rows in batches of 12: the last has 5, for 2 and for 3 processes.
@@ -132,6 +134,54 @@ def test_a_killed_worker_ends_all_and_they_go_on_exactly(job: Job, killed: int) 
     assert process.returncode == 0, err
     assert "resumed after step " in out
     assert_close(whole, found(job), 1e-6)
+
+
+KILLS = 5
+# Long enough to be hit so often.
+LONG = ("training.save_steps=2", "training.num_train_epochs=20", "training.load_best_model_at_end=true")
+
+
+def kill_one(job: Job, chance: random.Random) -> str | None:
+    """Goes on with the job and kills a worker of it: which, when, and what states are left; None if it was over."""
+    process = start(job, 2, *LONG, "--resume")
+    seconds, killed = chance.uniform(0.0, 3.0), chance.randrange(2)
+    try:
+        process.wait(seconds if wait_for_training(process) else None)
+    except subprocess.TimeoutExpired:
+        for pid in children(process)[killed : killed + 1]:  # which may have ended
+            os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=KILLED_WITHIN_SECONDS + 30)
+    if process.returncode == 0:
+        return None
+    assert process.returncode == 137, err
+    # None where the chief had no more to do with the other.
+    assert err.count("error: ") <= 1, err
+    assert "Traceback" not in err, err
+    kept = [one.name for one in states.folders(job.run / "checkpoint")]
+    return f"worker {killed} after {seconds:.2f} s, with the states {kept}"
+
+
+@pytest.mark.slow
+def test_kills_in_a_row_leave_the_run_that_was_never_stopped(job: Job) -> None:
+    """SIGKILL of either worker at seeded moments: while they train, one scores, or one writes a state."""
+    whole = train(job, 2, *LONG)
+    shutil.rmtree(job.run)
+    chance = random.Random(5)
+    told: list[str] = []
+    # Once in a while a moment is too late, and the run begins anew.
+    for _ in range(3 * KILLS):
+        if said := kill_one(job, chance):
+            told.append(said)
+        else:
+            assert_close(whole, found(job), 1e-6)
+            shutil.rmtree(job.run)
+        if len(told) == KILLS:
+            break
+    print("killed", *told, sep="\n")
+    assert len(told) == KILLS
+    resumed = train(job, 2, *LONG, "--resume")
+    assert_close(whole, resumed, 1e-6)
+    np.testing.assert_allclose(resumed["loss"], whole["loss"], rtol=1e-6)
 
 
 @pytest.mark.slow
