@@ -121,6 +121,8 @@ def test_this_machines_processor_is_found(has_amx: bool, monkeypatch: pytest.Mon
     monkeypatch.setattr(environment, "processor_flags", lambda: {"avx2", "amx_bf16"} if has_amx else {"avx2"})
     monkeypatch.setattr(environment, "processor_name", lambda: "a processor")
     assert hardware.find_device() == Device("cpu", "a processor", has_amx=has_amx)
+    assert hardware.find_device().reason == "TensorFlow sees no GPU here"
+    assert hardware.find_device("cpu").reason == "as asked"
 
 
 def test_a_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +130,7 @@ def test_a_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["one", "other"])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details if gpu == "one" else {})
     assert hardware.find_device() == Device("gpu", "T4", (7, 5))
+    assert (hardware.find_device().reason, hardware.find_device("one_device").reason) == ("a GPU is there", "as asked")
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {})
     assert hardware.find_device() == Device("gpu", "GPU", None)
 

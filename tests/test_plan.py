@@ -256,11 +256,11 @@ def loaded() -> Loaded:
 
 
 def test_the_model_is_shown(voice: Voice, loaded: Loaded) -> None:
-    plan.show_model(voice, "some/model", loaded, Device("cpu", "a processor"), NO)
+    plan.show_model(voice, "some/model", loaded, Device("cpu", "a processor", reason="as asked"), NO)
     assert said(voice) == [
         "model: some/model, 15 parameters trained, 8 not; weights loaded; new and untrained: classifier (2 tensors); "
         "nothing of the checkpoint was left out",
-        "device: cpu (a processor); mixed_precision: no, as asked",
+        "device: cpu (a processor), as asked; mixed_precision: no, as asked",
     ]
 
 

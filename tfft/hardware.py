@@ -9,7 +9,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,12 +44,14 @@ class Device:
         name: the processor's or the GPU's name, or what shows that there is a TPU.
         compute_capability: of an NVIDIA GPU, else None.
         has_amx: whether the processor multiplies bfloat16 matrices in AMX tiles.
+        reason: why it was taken, in words.
     """
 
     kind: str
     name: str
     compute_capability: tuple[int, int] | None = None
     has_amx: bool = False
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def find_device(wanted: str = "auto", tpu_name: str | None = None) -> Device:
     """
     if uses_tpu(wanted):
         tpu.connect(tpu_name)
-        return Device("tpu", tpu_name or tpu.address())
+        return Device("tpu", tpu_name or tpu.address(), reason="as asked" if wanted == "tpu" else "a TPU is there")
     gpus = tf.config.get_visible_devices("GPU")
     if wanted == "one_device" and not gpus:
         raise RunError(
@@ -172,8 +174,10 @@ def find_device(wanted: str = "auto", tpu_name: str | None = None) -> Device:
             ) from None
     elif gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
-        return Device("gpu", details.get("device_name", "GPU"), details.get("compute_capability"))
-    return Device("cpu", environment.processor_name(), has_amx="amx_bf16" in environment.processor_flags())
+        name, capability = details.get("device_name", "GPU"), details.get("compute_capability")
+        return Device("gpu", name, capability, reason="a GPU is there" if wanted == "auto" else "as asked")
+    reason = "as asked" if wanted == "cpu" else "TensorFlow sees no GPU here"
+    return Device("cpu", environment.processor_name(), None, "amx_bf16" in environment.processor_flags(), reason)
 
 
 def uses_tpu(wanted: str) -> bool:

@@ -242,7 +242,8 @@ def show_model(voice: Voice, name: str, loaded: Loaded, device: Device, precisio
     """Says what the model is, what of it is new, and what it computes on."""
     trainable, frozen = parameter_counts(loaded.model)
     voice.say(f"model: {name}, {trainable:,} parameters trained, {frozen:,} not; {loaded.sentence()}")
-    voice.say(f"device: {device.kind} ({device.name}); mixed_precision: {precision.name}, {precision.reason}")
+    because = f", {device.reason}" if device.reason else ""
+    voice.say(f"device: {device.kind} ({device.name}){because}; mixed_precision: {precision.name}, {precision.reason}")
     if hardware.uses_tf32(device, precision):
         voice.say("note: this GPU multiplies float32 as TF32; tf.config.experimental has a switch for that")
 
