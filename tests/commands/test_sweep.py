@@ -25,6 +25,7 @@ from tests.commands.conftest import Job
 from tfft import recipe
 from tfft.search import oracles
 from tfft.search.events import Events
+from tfft.whole import read_json
 
 RATES = "sweep.parameters.training.learning_rate={min: 1e-4, max: 1e-2, scale: log}"
 WARM = "sweep.isolation=warm"
@@ -206,11 +207,11 @@ def descendants_are_gone(job: Job) -> bool:
 
 @pytest.mark.slow
 def test_kills_lose_no_trial_and_change_no_score(job: Job) -> None:
-    settings = ("sweep.max_trials=3", "training.num_train_epochs=6", "training.save_steps=2")
+    settings = ("sweep.max_trials=2", "training.num_train_epochs=25", "training.save_steps=2")
     done = sweep(job, *settings)
     assert done.returncode == 0, done.stderr
     whole = scores(job)
-    is_whole(job, 3)
+    is_whole(job, 2)
 
     rng = random.Random(1)
     folder = job.folder / "sweep"
@@ -218,9 +219,9 @@ def test_kills_lose_no_trial_and_change_no_score(job: Job) -> None:
     process, killed = start(job, *settings), 0
     while killed < 3:
         began = time.time()
-        # Some time after a training has told where it is.
+        # Some time after a training has told that its first epoch is over.
         wait_for(lambda one=process, since=began: one.poll() is not None or has_told(folder, since), 120)
-        time.sleep(rng.uniform(0, 4))
+        time.sleep(rng.uniform(0, 3))
         if process.poll() is not None:
             break
         process.send_signal(signal.SIGKILL)
@@ -235,15 +236,16 @@ def test_kills_lose_no_trial_and_change_no_score(job: Job) -> None:
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert killed >= 2
-    is_whole(job, 3)
+    is_whole(job, 2)
     assert scores(job) == whole
     logs = "".join(one.read_text() for one in (folder / "logs").iterdir())
     assert "resumed after step " in logs
 
 
 def has_told(folder: Path, since: float) -> bool:
-    """Whether a training of the sweep has said something after that."""
-    return any(one.stat().st_mtime > since for one in (folder / "progress").glob("*.json"))
+    """Whether a training of the sweep has said after that where it is, beyond its first epoch."""
+    found = [one for one in (folder / "progress").glob("????.json") if one.stat().st_mtime > since]
+    return any(read_json(one).get("epoch", 0) >= 1 for one in found)
 
 
 def wait_for(condition: Any, seconds: float) -> None:
