@@ -146,6 +146,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(job: Job, capsys: pytest.Capt
     assert sorted(job.folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_a_run(job: Job) -> None:
     assert fit.main(job.arguments("--verbose", "training.max_steps=1")) == 0
     assert fit.main(job.arguments("--verbose", "training.max_steps=2", "--overwrite")) == 0
@@ -407,6 +408,7 @@ def test_averages_are_what_is_scored_and_kept(tmp_path: Path, job: Job) -> None:
     assert kept[0.999999] != pytest.approx(kept[None], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_adapters_are_kept_apart_and_merged_and_the_run_can_be_replaced(tmp_path: Path, job: Job) -> None:
     training = {"strategy": "lora", "max_steps": 3, "learning_rate": 1e-2}
     first = tfft.fit(job.arguments()[1], output_dir=tmp_path / "run", training=training, verbose=False)

@@ -372,6 +372,7 @@ def test_one_process_runs_one_trial_at_a_time(job: Job) -> None:
     assert "sweep.isolation: got warm, and --parallel 2" in mistake(job, "--parallel", "2", WARM)
 
 
+@pytest.mark.slow
 def test_data_that_are_not_there(job: Job) -> None:
     said = mistake(job, "data.train_file=gone.csv")
     assert "no trial is begun: " in said
