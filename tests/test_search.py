@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -14,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tfft import recipe
-from tfft.errors import HardwareError, RunError
+from tfft import recipe, sweep
+from tfft.errors import HardwareError, RecipeError, RunError
 from tfft.recipe import sweep_checks
-from tfft.search import pruning, slots, space, table, trials
-from tfft.search.events import Events
+from tfft.search import pruning, remote, slots, space, table, trials
+from tfft.search.events import Clock, Events
 
 SPACE = (
     "sweep.objective=accuracy",
@@ -306,7 +307,7 @@ def test_trials_at_a_time_share_the_cores_without_overlap(monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5, 7})
     made = slots.make(2, "auto")
     assert [one.cores for one in made] == [(0, 1, 2), (5, 7)]
-    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in made] == ["", ""]
+    assert [slots.environment(one.gpu)["CUDA_VISIBLE_DEVICES"] for one in made] == ["", ""]
     assert slots.make(1, "auto")[0].cores == ()
     with pytest.raises(HardwareError, match="got 6; expected at most 5, the number of cores"):
         slots.make(6, "auto")
@@ -314,7 +315,7 @@ def test_trials_at_a_time_share_the_cores_without_overlap(monkeypatch: pytest.Mo
 
 def test_no_two_trials_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6")
-    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in slots.make(2, "auto")] == ["4", "6"]
+    assert [slots.environment(one.gpu)["CUDA_VISIBLE_DEVICES"] for one in slots.make(2, "auto")] == ["4", "6"]
     with pytest.raises(HardwareError, match="at most 2, the number of GPUs here: no two trials share one"):
         slots.make(3, "auto")
 
@@ -406,3 +407,82 @@ def test_time_left_is_that_of_trials_like_those_before() -> None:
     assert table.time_left(records, 6, 2) == 40.0
     assert table.time_left(records, None, 1) is None
     assert table.time_left([], 6, 1) is None
+
+
+# --- What a sweep says of mistakes and circumstances ------------------------------------------------------------------
+
+
+def test_a_chief_trains_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in zip(remote.VARIABLES, ("127.0.0.1", "8000", "chief"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match="got 2; expected it of workers: the chief trains nothing"):
+        sweep.sweep("sweep-quickstart", [f"output_dir={tmp_path / 'sweep'}"], parallel=2)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_fewer_points_than_trials_are_told() -> None:
+    two = ("~sweep.parameters", "sweep.parameters.runtime.xla=[true, false]")
+    [said] = sweep._warnings(search_of(*two, "sweep.max_trials=2"))
+    assert "the parameters have 2 combinations, so there may be fewer than 2 trials" in said
+    assert sweep._warnings(search_of(*two, "sweep.max_trials=1")) == []
+    assert sweep._warnings(search_of(*two, "sweep.algorithm=grid")) == []
+    assert sweep._warnings(search_of("sweep.max_trials=2")) == []  # a range has no end of points
+
+
+def test_a_full_disk_is_told_and_a_bug_is_not_hidden() -> None:
+    said = pytest.raises(RunError, match=r"writing to sweep failed: No space left.*the same command goes on")
+    with said, sweep._disk_errors(search_of()):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="of another kind"), sweep._disk_errors(search_of()):
+        raise OSError(errno.EPIPE, "of another kind")
+
+
+def test_hours_count_over_all_processes(tmp_path: Path) -> None:
+    log = Events(tmp_path / "log")
+    times = [("began", 0.0), ("told", 3000.0), ("began", 90_000.0), ("told", 90_700.0)]
+    log.path.write_text("".join(json.dumps({"event": name, "at": at}) + "\n" for name, at in times))
+    clock = Clock(log)
+    assert clock.first == 0.0
+    assert 3700 <= clock.seconds < 3800
+    assert sweep._recorded(search_of("sweep.max_hours=1"), log, clock).is_over
+    assert not sweep._recorded(search_of("sweep.max_hours=1.1"), log, clock).is_over
+
+
+def test_a_worker_with_another_sweep_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tfft.console import Voice
+
+    search = search_of("sweep.seed=1", folder=tmp_path)
+    (tmp_path / trials.RECIPE).write_text(search_of("sweep.seed=2").recipe.to_yaml())
+    (tmp_path / trials.LOCK).touch()
+    monkeypatch.setattr(remote, "Client", lambda role, say: None)
+    with pytest.raises(
+        RunError, match=r"has another sweep; give this worker the same(?s:.*)sweep.seed: 2 before, 1 now"
+    ):
+        sweep._work(search, remote.Role("127.0.0.1:8000", "tuner0"), [slots.Slot("tuner0")], Voice(silent=True))
+
+
+def test_a_run_that_another_process_holds_fails_no_trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tfft.search import driver, trial
+
+    search = search_of(folder=tmp_path)
+    for name in ("logs", "progress"):
+        (tmp_path / name).mkdir()
+    (tmp_path / trials.RECIPE).write_text(search.recipe.to_yaml())
+    monkeypatch.setattr(trial.lock, "holder", lambda path: "process 7 for 2 minutes")
+    monkeypatch.setattr(trial.lock, "GONE_AFTER_SECONDS", 0.0)
+    chosen, slot = trials.Trial(1, "0000", {"training.learning_rate": 3e-5}), slots.Slot("worker")
+    order = trials.order(search, chosen, 42, slot)
+    trial.attempt(order)
+    work = driver.Work(slot, None, chosen, order=order)
+    made: Any = driver.Driver(search, None, [slot], name_of=str, ended=print, asked_to_stop=lambda: None)
+    with pytest.raises(RunError, match="trial 1 is trained by process 7 for 2 minutes"):
+        made._outcome(work)
+
+
+def test_the_recipe_of_the_best_trial_says_how_far_it_came(tmp_path: Path) -> None:
+    search = search_of(*HYPERBAND, folder=tmp_path)
+    (tmp_path / trials.RECIPE).write_text(search.recipe.to_yaml())
+    said = trials.replayed(search, record_of(3, id="0002", planned_epochs=3)).splitlines()[0]
+    assert said.endswith("accuracy 0.5000 after 3 of its epochs on the validation rows.")
+    whole = trials.replayed(search, record_of(3, id="0002", planned_epochs=9)).splitlines()[0]
+    assert whole.endswith("accuracy 0.5000 on the validation rows.")

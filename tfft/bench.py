@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfft import recipe as recipes
 
     chosen = recipes.load(arguments.recipe, arguments.overrides)
-    output = _checked_output(arguments.output)
+    output: Path | None = arguments.output
+    if output is not None:  # looked at before anything is measured
+        command.check_can_be_written(output)
     if not arguments.verbose:
         console.silence_libraries()
     voice = console.Voice()
@@ -62,27 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the recipe; ~KEY removes one")
     parser.add_argument(
         "--rounds",
-        type=_positive,
+        type=command.positive,
         help=f"of which the median is told (default: {ROUNDS}, or {TUNING_ROUNDS} for each candidate of --tune)",
     )
-    parser.add_argument("--steps", type=_positive, default=20, help="batches in a round (default: 20)")
+    parser.add_argument("--steps", type=command.positive, default=20, help="batches in a round (default: 20)")
     parser.add_argument("--tune", action="store_true", help="try precisions, acceleration, XLA and batch sizes instead")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write all figures as JSON")
     parser.add_argument("--verbose", action="store_true", help="show all that the libraries print")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text}; expected a whole number of at least 1")
-    return int(text)
-
-
-def _checked_output(path: Path | None) -> Path | None:
-    """Looked at before anything is measured."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise RunError(f"--output: {path} cannot be written; give a file in a folder that exists")
-    return path
 
 
 # --- One recipe -------------------------------------------------------------------------------------------------------

@@ -1,14 +1,16 @@
-"""What every command shares: its exit statuses, and a module that can be called like its main function."""
+"""What commands share: exit statuses, arguments, and a module that can be called like its main function."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import types
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from tfft.errors import Terminated, UserError
+from tfft.errors import RunError, Terminated, UserError
 
 USER_ERROR_STATUS = 2
 # 128 + SIGINT and 128 + SIGTERM, as shells report them.
@@ -37,6 +39,19 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(status or 0)
+
+
+def positive(text: str) -> int:
+    """The whole number of at least 1 that an argument of a command line is: the `type` of an option."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}; expected a whole number of at least 1")
+    return int(text)
+
+
+def check_can_be_written(path: Path) -> None:
+    """Raises a RunError where `--output` is a folder, or lies in none."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise RunError(f"--output: {path} cannot be written; give a file in a folder that exists")
 
 
 def make_callable(module_name: str, function_name: str) -> None:

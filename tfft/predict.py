@@ -81,25 +81,19 @@ def _parser() -> argparse.ArgumentParser:
         "--columns", nargs="+", metavar="NAME", help="the file's column of texts, or both of pairs (default: the run's)"
     )
     parser.add_argument("--pairs", action="store_true", help="texts are pairs; a run says so itself")
-    parser.add_argument("--top-k", type=_positive, metavar="K", help="give the K likeliest labels of each text")
+    parser.add_argument("--top-k", type=command.positive, metavar="K", help="give the K likeliest labels of each text")
     parser.add_argument("--prefix", default="", help="what the names of added columns begin with")
     parser.add_argument("--encoding", default="utf-8", help="of the file (default: utf-8)")
-    parser.add_argument("--batch-size", type=_positive, default=32, help="texts in a batch (default: 32)")
+    parser.add_argument("--batch-size", type=command.positive, default=32, help="texts in a batch (default: 32)")
     parser.add_argument(
         "--rows-at-once",
-        type=_positive,
+        type=command.positive,
         default=ROWS_AT_ONCE,
         help=f"rows held in memory, and saved together (default: {ROWS_AT_ONCE:,})",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output, also where it is unfinished")
     parser.add_argument("--verbose", action="store_true", help="show all that the libraries print")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text}; expected a whole number of at least 1")
-    return int(text)
 
 
 def _checked_files(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
@@ -120,8 +114,7 @@ def _checked_files(arguments: argparse.Namespace) -> tuple[Path | None, Path | N
     answered.check_is_known(source)
     if output.suffix.lower() != source.suffix.lower():
         raise DataError(f"--output: got {output}; expected a file that ends in {source.suffix}, as the input does")
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise RunError(f"--output: {output} cannot be written; give a file in a folder that exists")
+    command.check_can_be_written(output)
     if output.exists() and output.samefile(source):
         raise RunError(f"--output: {output} is the input; give another file")
     if output.exists() and not arguments.overwrite:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tfft.verdicts import Side
 
 SEEDS, MOST_SEEDS = 5, 1000
-LARGEST_SEED = 2**32 - 1
 REPORT, LOCK = "seeds.json", "seeds.lock"
 # Seconds between two looks at a run.
 _LOOK_EVERY = 0.1
@@ -235,6 +234,8 @@ def _numbers(wanted: int | Sequence[int], own: int) -> list[int]:
     Raises:
         RecipeError: they are too few to say anything, no seeds, or there twice.
     """
+    from tfft.recipe import LARGEST_SEED
+
     count = wanted if isinstance(wanted, int) else len(wanted)
     if not 2 <= count <= MOST_SEEDS:
         raise RecipeError(f"--seeds: got {count}; expected 2 to {MOST_SEEDS}, since one says nothing of the others")

@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="set a key of the recipe; ~KEY removes one")
     made.add_argument(
         "--parallel",
-        type=_positive,
+        type=command.positive,
         default=1,
         metavar="N",
         help="trials at a time: a GPU each, or a share of the cores",
@@ -101,12 +101,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--overwrite", action="store_true", help="replace a sweep that is already in output_dir")
     made.add_argument("--verbose", action="store_true", help="show all that the libraries print")
     return made
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text}; expected a whole number of at least 1")
-    return int(text)
 
 
 def _search(source: str, overrides: Sequence[str]) -> Search:
@@ -211,12 +205,12 @@ def _try(search: Search, voice: Voice) -> None:
     Raises:
         RecipeError: it cannot.
     """
-    from tfft.search.slots import Slot
+    from tfft.search import slots
 
     voice.say(f"looks whether {search.source} can be trained")
     words = [search.source, *search.overrides, "~sweep", "--dry-run"]
     command_line = [sys.executable, "-m", "tfft.fit", "--recipe", *words]
-    tried = subprocess.run(command_line, capture_output=True, text=True, env=Slot("dry run").environment)
+    tried = subprocess.run(command_line, capture_output=True, text=True, env=slots.environment())
     if tried.returncode == command.USER_ERROR_STATUS:
         raise RecipeError(f"no trial is begun: {tried.stderr.strip().removeprefix('error: ')}")
     if tried.returncode != 0:
@@ -252,9 +246,8 @@ def _drive(
     from tfft.search.driver import Driver
     from tfft.search.table import LiveTable
 
-    left = recorded.running
-    if left or trials.read_records(search):
-        done = len(trials.read_records(search))
+    left, done = recorded.running, len(trials.read_records(search))
+    if left or done:
         voice.say(f"goes on with the sweep in {search.folder}: {done} trials have ended, {len(left)} were running")
     asked = 0
 
@@ -308,7 +301,6 @@ def _serve(
 ) -> None:
     """The chief: gives trials to workers, and tells of their records."""
     from tfft.search import driver, remote, trials
-    from tfft.search.oracles import number_of
     from tfft.search.table import LiveTable
 
     told = {one["number"] for one in trials.read_records(search)}
@@ -318,7 +310,7 @@ def _serve(
             raise asked
         for trial in recorded.running:
             # Its worker may be gone, or could not tell of it while there was no chief.
-            record = trials.read_record(search, number_of(trial))
+            record = trials.read_record(search, trials.number_of(trial.trial_id))
             if record is not None:
                 driver.tell(recorded, search, trial, record)
         for one in trials.read_records(search):

@@ -63,6 +63,8 @@ def main() -> None:
 
 def table(score: str) -> Curves:
     """The recorded runs."""
+    if not TABLE.is_file():
+        raise SystemExit(f"{TABLE} is not there; record it: python tests/benchmarks/search_curves.py --data FOLDER")
     curves: Curves = {}
     with TABLE.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

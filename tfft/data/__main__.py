@@ -52,17 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         "--output", required=True, metavar="FOLDER", help="where to: a folder, or any place that TensorFlow can write"
     )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--shards", type=_positive, help="into how many files the training rows go")
-    size.add_argument("--rows-per-shard", type=_positive, help="rows in a file at most (default: 50,000)")
+    size.add_argument("--shards", type=command.positive, help="into how many files the training rows go")
+    size.add_argument("--rows-per-shard", type=command.positive, help="rows in a file at most (default: 50,000)")
     parser.add_argument("--overwrite", action="store_true", help="replace shards that are already there")
     parser.add_argument("--verbose", action="store_true", help="show all that the libraries print")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text}; expected a whole number of at least 1")
-    return int(text)
 
 
 def write_shards(

@@ -28,6 +28,7 @@ from tfft.recipe.messages import ALIASES, inside, said, suggestion
 from tfft.recipe.sections import (
     FILE_ENDINGS,
     KEYS,
+    LARGEST_SEED,
     OPTIONAL_SECTIONS,
     SECTIONS,
     DataSection,
@@ -48,6 +49,7 @@ __all__ = [
     "FILE_ENDINGS",
     "KEYS",
     "LARGEST_FILE",
+    "LARGEST_SEED",
     "SECTIONS",
     "STANDARD_INPUT",
     "DataSection",

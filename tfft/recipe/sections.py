@@ -13,6 +13,7 @@ from tfft import __version__
 from tfft.recipe.yaml_text import Dumper
 
 FILE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+LARGEST_SEED = 2**32 - 1
 # Of files whose lines are words with their tags.
 CONLL_ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".txt")
 
@@ -493,7 +494,7 @@ class Recipe(Section):
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = Field(
         default=None, description="What a label is: one class, any number of classes, or a number; null: one class."
     )
-    seed: int = Field(default=42, ge=0, le=2**32 - 1, description="Seed of new weights, dropout, order and samples.")
+    seed: int = Field(default=42, ge=0, le=LARGEST_SEED, description="Seed of new weights, dropout, order and samples.")
     output_dir: _Text = Field(description="Folder for the run's files; where it is not given, runs/RECIPE.")
     model: ModelSection = Field(description="The pretrained checkpoint to begin with.")
     data: DataSection = Field(description="Where the rows come from, and how they become batches.")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tfft import tasks
 from tfft.errors import nearest
 from tfft.recipe.messages import said, schema_of, suggestion
-from tfft.recipe.sections import KEYS, SECTIONS, ParameterSection, Recipe
+from tfft.recipe.sections import KEYS, LARGEST_SEED, SECTIONS, ParameterSection, Recipe
 from tfft.recipe.words import question, shown
 
 # Every key with its value, as `checks.Values`; where a recipe has no sweep, a check's KeyError says that all is well.
@@ -24,7 +24,6 @@ SETTLED = ("output_dir", "task", "seed", "training.stop_after_epochs", "training
 OF_HYPERBAND = ("training.num_train_epochs", "training.max_steps", "training.max_hours", "training.stages")
 # Trials, and what Hyperband keeps one in so many of, where a recipe says no number.
 USUAL_TRIALS, USUAL_FACTOR = 10, 3
-LARGEST_SEED = 2**32 - 1
 
 
 def grid_points(parameters: Mapping[str, ParameterSection]) -> int:

@@ -20,10 +20,10 @@ from typing import IO, Any
 from tfft import command
 from tfft.errors import RunError, Terminated
 from tfft.run_directory import FINISHED
-from tfft.search import oracles, trials
+from tfft.search import oracles, slots, trials
 from tfft.search import trial as training
 from tfft.search.oracles import TrialStatus
-from tfft.search.slots import Slot, is_of_a_cluster
+from tfft.search.slots import Slot
 from tfft.search.trial import Order
 from tfft.search.trials import LOGS, PROGRESS, Search, Trial
 from tfft.whole import read_json
@@ -61,6 +61,7 @@ class Driver:
 
     Args:
         oracle: with `create_trial`, `update_trial` and `end_trial` of Keras Tuner's.
+        places: where trials run, one in each at a time.
         left: trials that were begun by an earlier process.
         name_of: what the oracle is to call a worker, given its slot.
         ended: told every record.
@@ -71,14 +72,14 @@ class Driver:
         self,
         search: Search,
         oracle: Any,
-        slots: Sequence[Slot],
+        places: Sequence[Slot],
         left: Sequence[Any] = (),
         *,
         name_of: Callable[[Slot], str],
         ended: Callable[[Mapping[str, Any]], None],
         asked_to_stop: Callable[[], BaseException | None],
     ) -> None:
-        self.search, self.oracle, self.slots = search, oracle, list(slots)
+        self.search, self.oracle, self.places = search, oracle, list(places)
         self._left = deque(left)
         self._name_of, self._ended, self._asked_to_stop = name_of, ended, asked_to_stop
         self.works: dict[str, Work] = {}
@@ -98,7 +99,7 @@ class Driver:
             while True:
                 for work in list(self.works.values()):
                     self._look_at(work)
-                for slot in self.slots:
+                for slot in self.places:
                     self._end_if_asked()
                     if not stopped and slot.name not in self.works:
                         stopped = self._begin(slot)
@@ -119,8 +120,9 @@ class Driver:
             return bool(asked.status == TrialStatus.STOPPED)
         work = Work(slot, asked, trials.from_tuner(asked, self.search))
         self.works[slot.name] = work
-        if trials.read_record(self.search, work.trial.number) is not None:
-            self._end(work)
+        record = trials.read_record(self.search, work.trial.number)
+        if record is not None:
+            self._end(work, record)
         else:
             self._train_next(work)
         return False
@@ -159,7 +161,7 @@ class Driver:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=work.slot.environment,
+                env=slots.environment(work.slot.gpu),
                 # A terminal's Ctrl-C is for this process, which passes it on.
                 start_new_session=True,
             )
@@ -173,7 +175,7 @@ class Driver:
         from tfft.backend import keras
 
         assert work.order is not None
-        for name in filter(is_of_a_cluster, list(os.environ)):
+        for name in filter(slots.is_of_a_cluster, list(os.environ)):
             del os.environ[name]
         with self._log(work) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             try:
@@ -236,12 +238,10 @@ class Driver:
         seconds = time.monotonic() - work.began
         record = trials.record(self.search, work.trial, [*work.seeds, *more_seeds], failure, pruned, seconds)
         trials.write_record(self.search, record)
-        self._end(work)
+        self._end(work, record)
 
-    def _end(self, work: Work) -> None:
+    def _end(self, work: Work, record: Mapping[str, Any]) -> None:
         """Tells the oracle what the record says."""
-        record = trials.read_record(self.search, work.trial.number)
-        assert record is not None
         del self.works[work.slot.name]
         tell(self.oracle, self.search, work.asked, record)
         self._ended(record)

@@ -20,13 +20,14 @@ from tfft.errors import RunError
 from tfft.recipe import ParameterSection, SweepSection, sweep_checks
 from tfft.search import space
 from tfft.search.events import Events
+from tfft.search.trials import number_of
 
 # It loads Keras 3 and TensorFlow, whose first lines nobody wants to see.
 with quiet_stderr():
     import keras_tuner
     from keras_tuner.engine.trial import Trial, TrialStatus
 
-__all__ = ["Recorded", "Trial", "TrialStatus", "make", "number_of"]
+__all__ = ["Recorded", "Trial", "TrialStatus", "make"]
 
 # Of Keras Tuner, which knows 3 consecutive failures as the end of a search: no failure is the end of a sweep.
 _NEVER = 2**31
@@ -99,11 +100,6 @@ class _Bayesian(keras_tuner.oracles.BayesianOptimizationOracle):
         return found
 
 
-def number_of(trial: Trial) -> int:
-    """A trial's number, from 1."""
-    return int(trial.trial_id) + 1
-
-
 class Recorded:
     """An oracle whose every answer that changes it is logged, and which is made again from the log.
 
@@ -155,8 +151,7 @@ class Recorded:
                     "output_dir"
                 )
         elif event["event"] == "ended":
-            # Not by its id, whose length hangs on the number of trials that are wanted.
-            ended = next(one for one in self.oracle.trials.values() if number_of(one) == event["trial"])
+            ended = next(one for one in self.oracle.trials.values() if number_of(one.trial_id) == event["trial"])
             self._ended(ended, event["status"], event["score"])
 
     @property
@@ -190,7 +185,7 @@ class Recorded:
                         "event": "asked",
                         "tuner": tuner_id,
                         "status": trial.status,
-                        "trial": number_of(trial),
+                        "trial": number_of(trial.trial_id),
                         "values": dict(trial.hyperparameters.values) if is_running else None,
                     }
                 )
@@ -221,7 +216,7 @@ class Recorded:
             self._events.append(
                 {
                     "event": "ended",
-                    "trial": number_of(own),
+                    "trial": number_of(own.trial_id),
                     "status": trial.status,
                     "score": score,
                 }

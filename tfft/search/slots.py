@@ -28,11 +28,15 @@ class Slot:
     cores: tuple[int, ...] = ()
     gpu: str | None = None
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a trial's process gets to hear: all but that it is one of several which train together."""
-        kept = {name: value for name, value in os.environ.items() if not is_of_a_cluster(name)}
-        return kept if self.gpu is None else {**kept, "CUDA_VISIBLE_DEVICES": self.gpu}
+
+def environment(gpu: str | None = None) -> dict[str, str]:
+    """What a trial's process gets to hear: all but that it is one of several which train together.
+
+    Args:
+        gpu: that it alone has.
+    """
+    kept = {name: value for name, value in os.environ.items() if not is_of_a_cluster(name)}
+    return kept if gpu is None else {**kept, "CUDA_VISIBLE_DEVICES": gpu}
 
 
 def is_of_a_cluster(variable: str) -> bool:

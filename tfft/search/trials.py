@@ -117,13 +117,18 @@ class Trial:
     round: int | None = None
 
 
+def number_of(trial_id: str) -> int:
+    """The number, from 1, of the trial that Keras Tuner calls so."""
+    return int(trial_id) + 1
+
+
 def from_tuner(trial: Any, search: Search) -> Trial:
     """Keras Tuner's trial as ours."""
     from tfft.search import space
 
     chosen = trial.hyperparameters.values
     values = space.decoded(search.sweep.parameters, chosen)
-    number = int(trial.trial_id) + 1
+    number = number_of(trial.trial_id)
     if "tuner/epochs" not in chosen:
         return Trial(number, trial.trial_id, values)
     before = chosen.get("tuner/trial_id")
@@ -133,7 +138,7 @@ def from_tuner(trial: Any, search: Search) -> Trial:
         values,
         int(chosen["tuner/epochs"]),
         int(chosen["tuner/initial_epoch"]),
-        None if before is None else int(before) + 1,
+        None if before is None else number_of(before),
         int(chosen["tuner/bracket"]),
         int(chosen["tuner/round"]),
     )
