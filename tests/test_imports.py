@@ -52,6 +52,8 @@ RANKS = (
         "assembly",
         "predictor",
         "loaded",
+        "validated",
+        "exports",
         "answered",
         "unfinished",
         "throughput",

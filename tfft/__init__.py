@@ -19,6 +19,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 allocator.keep_memory()
 
 if TYPE_CHECKING:
+    from tfft.export import export as export
     from tfft.fit import FitResult as FitResult
     from tfft.fit import fit as fit
     from tfft.loaded import load as load
@@ -41,6 +42,7 @@ _MODULES = (
     "callbacks",
     "data",
     "errors",
+    "export",
     "fit",
     "hardware",
     "lr_find",

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from tfft import problems, tasks
 from tfft.data.labels import LabelMap
 from tfft.data.windows import TRUNCATE, LongText
-from tfft.errors import ModelError, RecipeError, RunError
+from tfft.errors import ModelError, RunError
 from tfft.models import checkpoint, headed
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import load_classifier
 from tfft.predictor import Predictor
-from tfft.recipe import Recipe
-from tfft.recipe import load as load_recipe
-from tfft.run_directory import find_model
+from tfft.run_directory import find_model, recipe_of
 
 
 def load(run: str | os.PathLike[str]) -> Predictor:
@@ -33,7 +30,7 @@ def load(run: str | os.PathLike[str]) -> Predictor:
         ModelError: the model cannot be loaded, or is for something other than labels of texts or words.
     """
     folder = find_model(run)
-    recipe = _recipe_of(folder)
+    recipe = recipe_of(folder)
     model_folder = folder if recipe is None else folder / "model"
     if not (model_folder / "config.json").is_file():
         raise RunError(f"{model_folder} holds no config.json, so there is no model; copy the folder again")
@@ -54,18 +51,6 @@ def load(run: str | os.PathLike[str]) -> Predictor:
         section.window_pooling if section else "mean",
         section.text_columns if section else None,
     )
-
-
-def _recipe_of(folder: Path) -> Recipe | None:
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        return None
-    try:
-        return load_recipe(path.absolute(), rows_given=True)
-    except RecipeError as error:
-        raise RecipeError(
-            f"{error}\n(the run was perhaps made by another version of tfft; predict with that)"
-        ) from None
 
 
 def _problem_type(source: Checkpoint) -> str:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from tfft import locations, lock, states, whole
-from tfft.errors import RunError, nearest
+from tfft import locations, lock, recipe, states, whole
+from tfft.errors import RecipeError, RunError, nearest
 
 FINISHED = "metrics.json"
 LOCK = "run.lock"
@@ -274,3 +274,18 @@ def find_model(run: str | os.PathLike[str]) -> Path:
             "finished run, or a folder with a model"
         )
     return folder
+
+
+def recipe_of(folder: Path) -> recipe.Recipe | None:
+    """The recipe of a finished run; None of a model's folder.
+
+    Raises:
+        RecipeError: it cannot be read, as where a newer tfft wrote it.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return recipe.load(path.absolute(), rows_given=True)
+    except RecipeError as error:
+        raise RecipeError(f"{error}\n(the run was perhaps made by another version of tfft; use that)") from None

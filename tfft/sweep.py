@@ -382,6 +382,13 @@ def _say_what(search: Search, role: Role | None, places: Sequence[Slot], warning
         voice.say(f"note: {one}")
 
 
+def _mark(trial: Mapping[str, Any], best: int | None) -> str:
+    """What is to be said of a trial that has a score."""
+    if trial["number"] == best:
+        return " (best)"
+    return " (pruned)" if trial["status"] == "pruned" else ""
+
+
 def _show(search: Search, told: Mapping[str, Any], voice: Voice) -> None:
     """The table of all trials, and where everything is.
 
@@ -394,7 +401,7 @@ def _show(search: Search, told: Mapping[str, Any], voice: Voice) -> None:
     best = told["best"]
     rows = [
         [
-            f"{one['number']}{' (best)' if one['number'] == best else ''}",
+            f"{one['number']}{_mark(one, best)}",
             *(table.value(one["values"][name]) if name in one["values"] else "" for name in names),
             table.score(one) or one["status"],
             f"{one['seconds']:,.0f}",
