@@ -25,6 +25,7 @@ RANKS = (
         "states",
         "interrupts",
         "drawing",
+        "pages",
         "differences",
         "statistics",
         "predictions",
@@ -105,7 +106,8 @@ def wrong_imports(source: str, path: Path) -> list[str]:
     allowed |= {room for room in rooms if not {(here, room), (here, "*")}.isdisjoint(COMMAND_IMPORTS)}
     found = [f"{here} may not import {room}" for room in sorted(rooms - allowed)]
     tops = {name.split(".")[0] for name in imported(source, path)} & BACKEND_ONLY
-    if here not in ("backend", "metrics"):
+    # An export is tried as those load it who have TensorFlow alone.
+    if here not in ("backend", "metrics") and path.name != "reload.py":
         found += [f"{here} imports {top}; say `from tfft.backend import keras, tf`" for top in sorted(tops)]
     return found
 

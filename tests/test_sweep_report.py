@@ -241,7 +241,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colours_can_be_told_from_the_page(scheme: int) -> None:
-    style = resources.files("tfft.search").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("tfft.pages").joinpath("base.css").read_text(encoding="utf-8")
     colours = dict(re.findall(r"--(\w+): (#\w{6});", style.split("@media (prefers-color-scheme: dark)")[scheme]))
     for ground in ("page", "panel"):
         ratios = {name: contrast(colours[name], colours[ground]) for name in colours}

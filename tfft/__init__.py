@@ -19,6 +19,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 allocator.keep_memory()
 
 if TYPE_CHECKING:
+    from tfft.attention import attention as attention
     from tfft.export import export as export
     from tfft.fit import FitResult as FitResult
     from tfft.fit import fit as fit
@@ -39,6 +40,7 @@ _LAZY = {
     "load": "tfft.loaded",
 }
 _MODULES = (
+    "attention",
     "callbacks",
     "data",
     "errors",

@@ -21,6 +21,7 @@ COMMANDS = {
     "bench": ("tfft.bench", "measure how fast a recipe trains here, and what would be faster"),
     "predict": ("tfft.predict", "label texts, or the rows of a file, by a run's model"),
     "export": ("tfft.export", "write a run's model in the form that another program loads"),
+    "attention": ("tfft.attention", "show what a run's model looks at in a text"),
     "recipes": ("tfft.recipes", "list, show, copy and validate recipes"),
     "doctor": ("tfft.doctor", "look whether this machine is fit for training"),
     "quickstart": ("tfft.quickstart.__main__", "fine-tune on the data that comes with tfft, then predict"),

@@ -52,6 +52,11 @@ class Predictor:
         """The classes in id order."""
         return self.problem.names
 
+    @property
+    def has_tags(self) -> bool:
+        """Whether it gives a tag to each word."""
+        return isinstance(self.problem, Tokens)
+
     def predict(self, texts: Sequence[str] | Sequence[Sequence[str]], top_k: int | None = None) -> list[Any]:
         """An answer for each text, or for each pair of texts where the model was trained on pairs.
 

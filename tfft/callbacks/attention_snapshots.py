@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from tfft import drawing
-from tfft.backend import keras, tf
-from tfft.errors import ModelError
-from tfft.models import averages
+from tfft.backend import keras
+from tfft.models import attentions, averages
 from tfft.whole import whole_folder
 
 _MAPS_IN_A_LINE = 4
@@ -77,11 +75,7 @@ class AttentionSnapshots(keras.callbacks.Callback):
             ModelError: it cannot be asked for attentions.
         """
         super().set_model(model)
-        if "output_attentions" not in inspect.signature(model.call).parameters:
-            raise ModelError(
-                f"{type(model).__name__} cannot be asked for attentions; expected a model of Transformers, whose call "
-                "takes output_attentions"
-            )
+        attentions.check(model)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves, where it is time."""
@@ -90,24 +84,11 @@ class AttentionSnapshots(keras.callbacks.Callback):
         arrays: dict[str, np.ndarray] = {}
         with averages.averaged(self.model), whole_folder(self.folder / f"epoch-{epoch + 1:04d}") as target:
             for number, text in enumerate(self.texts, 1):
-                tokens, attentions = self._attentions(text)
-                arrays |= {f"tokens_{number}": np.array(tokens), f"attentions_{number}": attentions}
+                seen = attentions.attend(self.model, self.tokenizer, text, self.max_length)
+                arrays |= {f"tokens_{number}": np.array(seen.tokens), f"attentions_{number}": seen.attentions}
                 maps = [
-                    drawing.heat_map(of_layer.mean(axis=0), tokens, tokens, f"layer {layer}")
-                    for layer, of_layer in enumerate(attentions)
+                    drawing.heat_map(of_layer.mean(axis=0), seen.tokens, seen.tokens, f"layer {layer}")
+                    for layer, of_layer in enumerate(seen.attentions)
                 ]
                 drawing.side_by_side(maps, _MAPS_IN_A_LINE).save(target / f"text-{number}.png")
             np.savez_compressed(target / "attentions.npz", **arrays)  # type: ignore[arg-type]
-
-    def _attentions(self, text: str | tuple[str, str]) -> tuple[list[str], np.ndarray]:
-        """The tokens of a text, and (layers, heads, tokens, tokens) float32."""
-        # RoBERTa and its like count positions from 2.
-        places = getattr(self.model.config, "max_position_embeddings", self.max_length + 2) - 2
-        given = (text,) if isinstance(text, str) else tuple(text)
-        encoded = self.tokenizer(*given, truncation=True, max_length=min(self.max_length, places))
-        inputs = {name: tf.constant([values]) for name, values in encoded.items()}
-        found = self.model(inputs, output_attentions=True, return_dict=True, training=False).attentions
-        if not found or any(one is None for one in found):
-            raise ModelError(f"{type(self.model).__name__} gave no attentions; leave AttentionSnapshots out for it")
-        tokens: list[str] = self.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
-        return tokens, np.concatenate([np.asarray(tf.cast(one, tf.float32)) for one in found])

@@ -6,16 +6,12 @@ highlights. Without scripts all is there, unsorted.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
-
+from tfft import pages
 from tfft.search import charts, facts, importance
 from tfft.search.axes import Axis
 from tfft.search.cost import cost_of
@@ -73,7 +69,7 @@ def page(told: Mapping[str, Any]) -> str:
     sweep = facts.read(told)
     names, by_key = short_names(sweep.parameters), charts.parameter_axes(sweep)
     ranked = sweep.ranked()
-    return _template().render(
+    return pages.template(__package__, "report", short=short, duration=duration, exact=exact).render(
         sweep=sweep,
         algorithm=ALGORITHMS.get(sweep.algorithm, sweep.algorithm),
         names=names,
@@ -173,28 +169,3 @@ def _importance(sweep: Sweep, by_key: Mapping[str, Axis]) -> importance.Importan
     scores = [one.score for one in scored if one.score is not None]
     seed = (sweep.seed or 0) % 2**32  # as scikit-learn takes them
     return importance.measure(by_key, [one.values for one in scored], scores, seed)
-
-
-def _template() -> jinja2.Template:
-    """With style and script inside, which the policy of the page knows by their hashes: nothing else is carried out."""
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_file),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(short=short, duration=duration, exact=exact)
-    for kind, name in (("style", "report.css"), ("script", "report.js")):
-        text = _file(name)
-        environment.globals.update({kind: text, f"{kind}_hash": _hash(text)})
-    return environment.get_template("report.html.jinja")
-
-
-def _file(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """As a Content-Security-Policy names what may be carried out."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

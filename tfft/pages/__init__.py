@@ -1,0 +1,46 @@
+"""Pages to be read offline: one HTML file each, with style, script and data inside, that fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+
+def template(package: str, name: str, **filters: Callable[[Any], str]) -> jinja2.Template:
+    """The template `NAME.html.jinja` of a package, with `NAME.css` (after `base.css`) and `NAME.js` at hand.
+
+    All values are escaped. `style`, `script` and their hashes `style_hash`, `script_hash` are for the page's policy,
+    which lets nothing else be carried out.
+
+    Args:
+        filters: of the template, by name.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda file: _text(package, file)),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters)
+    texts = {
+        "style": _text(__package__, "base.css") + _text(package, f"{name}.css"),
+        "script": _text(package, f"{name}.js"),
+    }
+    for kind, text in texts.items():
+        environment.globals.update({kind: text, f"{kind}_hash": _hash(text)})
+    return environment.get_template(f"{name}.html.jinja")
+
+
+def _text(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names what may be carried out."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
