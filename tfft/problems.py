@@ -24,6 +24,7 @@ from tfft.data import LabelMap, Split, tags, words
 from tfft.data.labels import LabelCounts, count_labels
 from tfft.data.words import EncodedWords
 from tfft.models import heads
+from tfft.thresholds import best_threshold
 
 
 class Prediction(NamedTuple):
@@ -252,30 +253,6 @@ class MultiLabel(_OfRows):
 
     def _named(self, has: np.ndarray) -> tuple[str, ...]:
         return tuple(name for name, one in zip(self.names, has, strict=True) if one)
-
-
-def best_threshold(shares: np.ndarray, labels: np.ndarray) -> float:
-    """The probability from which on to say yes, for the largest micro F1: halfway between two that occur.
-
-    With the k likeliest decisions said yes, F1 is 2 * right / (k + wanted); every k that parts two different
-    probabilities is tried. One half where no row has a label.
-
-    Args:
-        shares: (rows, classes) probabilities.
-        labels: (rows, classes), 0 or 1.
-
-    Example:
-        >>> best_threshold(np.array([[0.9, 0.2], [0.4, 0.1]]), np.array([[1, 0], [1, 0]]))
-        0.3
-    """
-    order = np.argsort(-shares, axis=None, kind="stable")
-    ordered, right = shares.ravel()[order], np.cumsum(labels.ravel()[order])
-    if not right[-1]:
-        return 0.5
-    f1 = 2 * right / (np.arange(1, len(order) + 1) + right[-1])
-    following = np.append(ordered[1:], 0.0)
-    best = int(np.argmax(np.where(ordered > following, f1, -1.0)))
-    return round(float(ordered[best] + following[best]) / 2, 12)
 
 
 class Regression(_OfRows):
