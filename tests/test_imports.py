@@ -28,6 +28,10 @@ RANKS = (
         "pages",
         "differences",
         "statistics",
+        "calibration",
+        "thresholds",
+        "tallies",
+        "slices",
         "predictions",
         "rate_curve",
     ),
@@ -41,6 +45,7 @@ RANKS = (
         "optimizers",
         "metrics",
         "run_directory",
+        "temperatures",
         "callbacks",
         "problems",
         "scoring",
@@ -55,6 +60,9 @@ RANKS = (
         "loaded",
         "validated",
         "exports",
+        "evaluation",
+        "evaluation_tables",
+        "evaluation_pictures",
         "answered",
         "unfinished",
         "throughput",
@@ -74,6 +82,7 @@ COMMAND_IMPORTS = {
     ("doctor", "fit"),
     ("launch", "fit"),
     ("seeds", "fit"),
+    ("evaluate", "fit"),
 }
 BACKEND_ONLY = {"tensorflow", "tf_keras", "keras"}
 

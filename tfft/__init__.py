@@ -21,6 +21,8 @@ allocator.keep_memory()
 if TYPE_CHECKING:
     from tfft.attention import attention as attention
     from tfft.export import export as export
+    from tfft.evaluate import evaluate as evaluate
+    from tfft.evaluation import Evaluation as Evaluation
     from tfft.fit import FitResult as FitResult
     from tfft.fit import fit as fit
     from tfft.loaded import load as load
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 # Public name -> the module that holds it. A name that is a module itself (`fit`) can be called: command.make_callable.
 _LAZY = {
+    "Evaluation": "tfft.evaluation",
     "Recipe": "tfft.recipe",
     "FitResult": "tfft.fit",
     "RateCurve": "tfft.rate_curve",
@@ -45,6 +48,7 @@ _MODULES = (
     "data",
     "errors",
     "export",
+    "evaluate",
     "fit",
     "hardware",
     "lr_find",
@@ -56,7 +60,7 @@ _MODULES = (
     "sweep",
 )
 
-__all__ = ["FitResult", "RateCurve", "Recipe", "SeedsResult", "__version__", "load", *_MODULES]
+__all__ = ["Evaluation", "FitResult", "RateCurve", "Recipe", "SeedsResult", "__version__", "load", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ COMMANDS = {
     "seeds": ("tfft.seeds", "train with several seeds, and say what of the scores is noise"),
     "lr_find": ("tfft.lr_find", "find a learning rate for a recipe"),
     "bench": ("tfft.bench", "measure how fast a recipe trains here, and what would be faster"),
+    "evaluate": ("tfft.evaluate", "score a run's model: intervals, classes, calibration, slices"),
     "predict": ("tfft.predict", "label texts, or the rows of a file, by a run's model"),
     "export": ("tfft.export", "write a run's model in the form that another program loads"),
     "attention": ("tfft.attention", "show what a run's model looks at in a text"),

@@ -18,7 +18,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, special
@@ -30,7 +30,8 @@ BINS = 15
 _COLDEST, _HOTTEST = 0.01, 100.0
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """Answers of like probability, above `low` and up to `high`.
 
     Attributes:

@@ -5,27 +5,29 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from tfft import problems, tasks
+from tfft import problems, tasks, temperatures
 from tfft.data.labels import LabelMap
 from tfft.data.windows import TRUNCATE, LongText
 from tfft.errors import ModelError, RunError
-from tfft.models import checkpoint, headed
+from tfft.models import checkpoint, headed, save
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import load_classifier
 from tfft.predictor import Predictor
 from tfft.run_directory import find_model, recipe_of
 
 
-def load(run: str | os.PathLike[str]) -> Predictor:
+def load(run: str | os.PathLike[str], *, calibrated: bool = False) -> Predictor:
     """What predicts by the model of a run, or by one that somebody saved.
 
     Args:
         run: the folder of a finished run, or a folder with `config.json`, weights and tokenizer. Of a run, its recipe
             says what becomes of long texts, and whether texts are pairs. Of a model alone, its configuration says what
             its labels are; one output without `problem_type` is a number, as in Transformers.
+        calibrated: give probabilities at the temperature that `tfft.evaluate` has fitted for the run; decisions are
+            the same.
 
     Raises:
-        RunError: there is no such folder, or the run in it is not finished.
+        RunError: there is no such folder, or the run in it is not finished; or it has no temperature for these weights.
         RecipeError: the run's recipe cannot be read, as where a newer tfft wrote it.
         ModelError: the model cannot be loaded, or is for something other than labels of texts or words.
     """
@@ -42,14 +44,21 @@ def load(run: str | os.PathLike[str]) -> Predictor:
     if isinstance(problem, problems.MultiLabel):
         problem.threshold = getattr(source.config, "threshold", problem.threshold)
     section = None if recipe is None else recipe.data
+    model = _model(source, names, problem_type)
+    temperature = 1.0
+    if calibrated:
+        temperature = temperatures.read(folder, save.fingerprint(model)).temperature
+        if isinstance(problem, problems.MultiLabel):
+            problem.threshold = temperatures.scaled(problem.threshold, temperature)
     return Predictor(
-        _model(source, names, problem_type),
+        model,
         tokenizer,
         problem,
         checkpoint.choose_max_length(section.max_length if section else None, tokenizer, source.config),
         LongText(section.long_text, section.stride or 0) if section else TRUNCATE,
         section.window_pooling if section else "mean",
         section.text_columns if section else None,
+        temperature=temperature,
     )
 
 

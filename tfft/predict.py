@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tfft import loaded
 
-    predictor = dataclasses.replace(loaded.load(arguments.run), batch_size=arguments.batch_size)
+    predictor = loaded.load(arguments.run, calibrated=arguments.calibrated)
+    predictor = dataclasses.replace(predictor, batch_size=arguments.batch_size)
     predictor.check_top_k(arguments.top_k)
     added = columns_of(predictor, arguments.top_k, arguments.prefix)
     if source is None or output is None:
@@ -82,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pairs", action="store_true", help="texts are pairs; a run says so itself")
     parser.add_argument("--top-k", type=command.positive, metavar="K", help="give the K likeliest labels of each text")
+    parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="give probabilities at the temperature that python -m tfft.evaluate --calibrate has fitted",
+    )
     parser.add_argument("--prefix", default="", help="what the names of added columns begin with")
     parser.add_argument("--encoding", default="utf-8", help="of the file (default: utf-8)")
     parser.add_argument("--batch-size", type=command.positive, default=32, help="texts in a batch (default: 32)")
@@ -309,11 +315,11 @@ def _facts_of(rows: RowsFile) -> dict[str, Any]:
 
 
 def _fingerprint(predictor: Predictor) -> str:
-    """Of the weights and labels."""
-    digest = hashlib.sha256(repr((predictor.label_names, getattr(predictor.problem, "threshold", None))).encode())
-    for weight in predictor.model.weights:
-        digest.update(weight.numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """Of the weights and labels, and of what makes probabilities of logits."""
+    from tfft.models import save
+
+    settled = (predictor.label_names, getattr(predictor.problem, "threshold", None), predictor.temperature)
+    return hashlib.sha256(f"{settled!r} {save.fingerprint(predictor.model)}".encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Predictor:
         long_text, window_pooling: what becomes of longer ones, and of the logits of their windows.
         text_columns: the columns that it was trained on, two of them where texts are pairs; None where nothing says so.
         batch_size: texts in a batch.
+        temperature: what logits are divided by before they become probabilities; see `calibration`.
     """
 
     model: Any
@@ -46,6 +47,7 @@ class Predictor:
     window_pooling: str
     text_columns: tuple[str, ...] | None = None
     batch_size: int = BATCH_SIZE
+    temperature: float = 1.0
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -126,14 +128,14 @@ class Predictor:
     def _logits(self, columns: list[list[str]]) -> np.ndarray:
         encoded = encode(columns, self.tokenizer, self.max_length, long_text=self.long_text)
         logits = heads.logits_of(self.model, *self._batches(encoded))
-        return heads.pool_windows(logits, encoded.window_starts, self.window_pooling)
+        return heads.pool_windows(logits, encoded.window_starts, self.window_pooling) / self.temperature
 
     def _tags(self, sentences: list[list[str]]) -> list[list[WordTag]]:
         assert isinstance(self.problem, Tokens)
         words = encode_words(sentences, self.tokenizer, self.max_length)
         dataset, order = self._batches(words.encoded)
         logits = heads.token_logits_of(self.model, dataset, order, words.encoded.offsets)
-        return self.problem.tags(logits, words, sentences)
+        return self.problem.tags(logits / self.temperature, words, sentences)
 
     def _batches(self, encoded: Encoded) -> Any:
         return batches.for_prediction(

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from tfft import locations, lock, recipe, states, whole
 from tfft.errors import RecipeError, RunError, nearest
+from tfft.recipe import Recipe
 
 FINISHED = "metrics.json"
 LOCK = "run.lock"
@@ -30,6 +31,8 @@ ATTENTION = "attention"
 NAN_REPORT = "nan_report.json"
 # Which run of a tracker this one is.
 MLFLOW_RUN, WANDB_RUN = "mlflow_run_id", "wandb_run_id"
+# What is written into a finished run: scores with all that belongs to them, and the model's temperature.
+EVALUATIONS, CALIBRATION = "evaluation", "calibration.json"
 # Models on their way to the hub.
 PUSHES = "pushes"
 # All that a run writes. A folder with anything else in it is somebody's, and is never emptied.
@@ -47,6 +50,8 @@ ENTRIES = (
     MLFLOW_RUN,
     WANDB_RUN,
     PUSHES,
+    EVALUATIONS,
+    CALIBRATION,
     LOCK,
 )
 # Of a disk that is full, or that may not be written to.
@@ -276,16 +281,18 @@ def find_model(run: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def recipe_of(folder: Path) -> recipe.Recipe | None:
-    """The recipe of a finished run; None of a model's folder.
+def recipe_of(folder: Path, overrides: Sequence[str] = ()) -> Recipe | None:
+    """The recipe of a run with these overrides; it need not name rows. None where the folder is a model's alone.
 
     Raises:
-        RecipeError: it cannot be read, as where a newer tfft wrote it.
+        RecipeError: it cannot be read, as where a newer tfft wrote it, or the overrides are wrong.
     """
     path = folder / "recipe.yaml"
     if not path.is_file():
         return None
     try:
-        return recipe.load(path.absolute(), rows_given=True)
+        return recipe.load(path.absolute(), overrides, rows_given=True)
     except RecipeError as error:
+        if overrides:
+            raise
         raise RecipeError(f"{error}\n(the run was perhaps made by another version of tfft; use that)") from None

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from scipy import sparse
@@ -36,7 +36,8 @@ _LEAST_DEFINED = 0.5
 Kind = Literal["classes", "labels", "entities"]
 
 
-class Score(NamedTuple):
+@dataclass(frozen=True)
+class Score:
     """A score with the 95 % percentile bootstrap interval (Efron 1979) over the rows.
 
     Attributes:

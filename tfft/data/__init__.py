@@ -57,8 +57,11 @@ __all__ = [
     "ShardedSplit",
     "Split",
     "Splits",
+    "encode_split",
     "encode_splits",
     "read",
+    "read_more",
+    "read_split",
 ]
 
 
@@ -158,7 +161,7 @@ def read(section: DataSection, seed: int, given: Given | None = None, problem_ty
         DataError: a file, column or row cannot be used.
         HubError: the data set is on the hub, and the hub cannot be reached or does not have it.
     """
-    targets = Targets(problem_type, section.label_columns or (), section.label_separator, section.sample_weight_column)
+    targets = _targets(section, problem_type)
     if given is not None:
         splits = _read_given(section, given, targets)
     elif section.dataset_name is not None:
@@ -194,6 +197,45 @@ def read(section: DataSection, seed: int, given: Given | None = None, problem_ty
     )
 
 
+def read_split(
+    section: DataSection, seed: int, name: str, problem_type: str = tasks.SINGLE_LABEL
+) -> tuple[Rows | None, tuple[str, ...]]:
+    """The rows of `validation` or `test` as `read` gives them, and sentences about them; None where there are none.
+
+    Where they have a file of their own, no other is read.
+
+    Raises:
+        DataError, HubError: as `read`.
+    """
+    path = getattr(section, f"{name}_file")
+    if path is None or section.train_file is None:
+        splits = read(section, seed, problem_type=problem_type)
+        return getattr(splits, name), splits.notes
+    resolved = locations.resolve(path, f"data.{name}_file")
+    rows, notes = _read_file(section, _targets(section, problem_type), f"{name}_file", resolved, name != "test")
+    return _sampled(rows, section.max_eval_samples, seed), tuple(notes)
+
+
+def read_more(
+    section: DataSection, source: Any, problem_type: str = tasks.SINGLE_LABEL, key: str = "rows"
+) -> tuple[Rows, tuple[str, ...]]:
+    """All rows of another source, read as a recipe's validation rows are, and sentences about them.
+
+    Args:
+        source: the path of a file, or rows as `Given` takes them.
+        key: what messages call it.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    targets = _targets(section, problem_type)
+    if isinstance(source, str | Path):
+        rows, notes = _read_file(section, targets, "validation_file", Path(source), True, key)
+    else:
+        rows, notes = _read_python(section, targets, "validation", source, True, "rows given")
+    return rows, tuple(notes)
+
+
 def _sampled(rows: Rows, count: int | None, seed: int) -> Rows:
     return rows if count is None or count >= len(rows) else sample(rows, count, seed)
 
@@ -205,32 +247,37 @@ def _read_files(section: DataSection, targets: Targets) -> Splits:
         path = getattr(section, name)
         if path is None:
             return None
-        resolved = locations.resolve(path, f"data.{name}")
-        if targets.problem_type == tasks.TOKENS and resolved.suffix.lower() in conll.ENDINGS:
-            if targets.weight_column is not None:
-                raise DataError(
-                    f"data.sample_weight_column: got {targets.weight_column!r}; expected null, since {resolved.name} "
-                    "is in CoNLL's format, whose columns are of words"
-                )
-            rows, found = _conll_rows(resolved, section.encoding, f"data.{name}", needs_labels)
-            notes.extend(found)
-            return rows
-        rows, found = files.read_file(
-            resolved,
-            text_columns=section.text_columns,
-            label_column=section.label_column,
-            encoding=section.encoding,
-            needs_labels=needs_labels,
-            drop_invalid=section.drop_invalid,
-            targets=_targets_of(name, targets),
-            key=f"data.{name}",
-        )
+        rows, found = _read_file(section, targets, name, locations.resolve(path, f"data.{name}"), needs_labels)
         notes.extend(found)
         return rows
 
     train = read_one("train_file", True)
     assert train is not None, "a validated recipe names data.train_file where it names no data set"
     return Splits(train, read_one("validation_file", True), read_one("test_file", False), tuple(notes))
+
+
+def _read_file(
+    section: DataSection, targets: Targets, name: str, path: Path, needs_labels: bool, key: str | None = None
+) -> tuple[Rows, list[str]]:
+    """The rows of one file, read as the one that `data.NAME` says; `key` is what messages call it else."""
+    key = key or f"data.{name}"
+    if targets.problem_type == tasks.TOKENS and path.suffix.lower() in conll.ENDINGS:
+        if targets.weight_column is not None:
+            raise DataError(
+                f"data.sample_weight_column: got {targets.weight_column!r}; expected null, since {path.name} "
+                "is in CoNLL's format, whose columns are of words"
+            )
+        return _conll_rows(path, section.encoding, key, needs_labels)
+    return files.read_file(
+        path,
+        text_columns=section.text_columns,
+        label_column=section.label_column,
+        encoding=section.encoding,
+        needs_labels=needs_labels,
+        drop_invalid=section.drop_invalid,
+        targets=_targets_of(name, targets),
+        key=key,
+    )
 
 
 def _conll_rows(path: Path, encoding: str, key: str, needs_labels: bool) -> tuple[Rows, list[str]]:
@@ -253,21 +300,31 @@ def _read_given(section: DataSection, given: Given, targets: Targets) -> Splits:
         data = getattr(given, name)
         if data is None:
             return None
-        rows, found = memory.from_python(
-            data,
-            text_columns=section.text_columns,
-            label_column=section.label_column,
-            needs_labels=needs_labels,
-            drop_invalid=section.drop_invalid,
-            targets=_targets_of(name, targets),
-            source=f"{name} rows given",
-        )
+        rows, found = _read_python(section, targets, name, data, needs_labels, f"{name} rows given")
         notes.extend(found)
         return rows
 
     train = read_one("train", True)
     assert train is not None
     return Splits(train, read_one("validation", True), read_one("test", False), tuple(notes))
+
+
+def _read_python(
+    section: DataSection, targets: Targets, name: str, data: Any, needs_labels: bool, source: str
+) -> tuple[Rows, list[str]]:
+    return memory.from_python(
+        data,
+        text_columns=section.text_columns,
+        label_column=section.label_column,
+        needs_labels=needs_labels,
+        drop_invalid=section.drop_invalid,
+        targets=_targets_of(name, targets),
+        source=source,
+    )
+
+
+def _targets(section: DataSection, problem_type: str) -> Targets:
+    return Targets(problem_type, section.label_columns or (), section.label_separator, section.sample_weight_column)
 
 
 def _targets_of(name: str, targets: Targets) -> Targets:
@@ -309,7 +366,7 @@ def encode_splits(
         for name, rows in _named(splits)
     }
     ready = {
-        name: _encode_split(
+        name: encode_split(
             name, rows, class_ids[name], tokenizer, max_length, cache, advance, label_all_tokens, long_text
         )
         for name, rows in _named(splits)
@@ -332,17 +389,24 @@ def encode_splits(
     return Prepared(ready["train"], ready.get("validation"), ready.get("test"), label_map, max_length, tuple(notes))
 
 
-def _encode_split(
+def encode_split(
     name: str,
     rows: Rows,
     labels: np.ndarray | None,
     tokenizer: Any,
     max_length: int,
-    cache: Path | None,
-    advance: Callable[[int], None],
-    label_all_tokens: bool,
-    long_text: LongText,
+    cache: Path | None = None,
+    advance: Callable[[int], None] = lambda rows: None,
+    label_all_tokens: bool = False,
+    long_text: LongText = TRUNCATE,
 ) -> Split:
+    """One split as token ids.
+
+    Args:
+        labels: as `labels.encode_labels` gives them.
+
+    The others are those of `encode_splits`.
+    """
     weights = None if rows.weights is None else np.asarray(rows.weights, np.float32)
     if rows.words is None:
         encoded = encode(rows.texts, tokenizer, max_length, cache, advance, long_text)

@@ -17,7 +17,7 @@ import re
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -63,6 +63,15 @@ def read_file(
     """
     path = pathlib.Path(path)
     wanted = Wanted(f"{key}: {path}", path.name, tuple(text_columns), label_column, needs_labels, drop_invalid, targets)
+    return make_rows(_read_table(path, encoding, wanted), wanted)
+
+
+def read_columns(path: pathlib.Path, encoding: str, wanted: Wanted) -> Mapping[str, Sequence[Any]]:
+    """The wanted columns of such a file, as they are in it."""
+    return _read_table(path, encoding, wanted).columns
+
+
+def _read_table(path: pathlib.Path, encoding: str, wanted: Wanted) -> Table:
     check_is_file(path, wanted.error, _READERS)
     read_table = _READERS.get(path.suffix.lower())
     if read_table is None:
@@ -70,7 +79,7 @@ def read_file(
     content = Content(path, encoding, wanted)
     if not content.size:
         raise wanted.error("the file is empty; expected rows of text and labels")
-    return make_rows(read_table(content, wanted), wanted)
+    return read_table(content, wanted)
 
 
 def check_is_file(path: pathlib.Path, error: Callable[[str], DataError], endings: Container[str]) -> None:

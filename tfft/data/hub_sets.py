@@ -86,6 +86,15 @@ def read_hub(
     )
 
 
+def load_split(dataset_name: str, config_name: str | None, rows: Rows) -> Any:
+    """The `datasets.Dataset` that these rows were read of by `read_hub`.
+
+    Raises:
+        HubError: it cannot be had.
+    """
+    return _load_dataset(dataset_name, config_name)[rows.source.rpartition("[")[2].removesuffix("]")]
+
+
 def _sampled_hub_rows(dataset: Any, count: int | None, seed: int, wanted: Wanted) -> tuple[Rows, list[str]]:
     if count is None or count >= len(dataset) or wanted.drop_invalid:
         # Rows to be dropped must not take the place of good ones, so there the sample is taken afterwards.

@@ -106,6 +106,27 @@ def settle_labels(train: Rows, problem_type: str = tasks.SINGLE_LABEL) -> LabelM
     return LabelMap(tuple(map(str, values)), tuple(values), problem_type)
 
 
+def known_labels(names: tuple[str, ...], rows: Rows, problem_type: str = tasks.SINGLE_LABEL) -> LabelMap:
+    """The classes of a model that is trained already, so that the labels of these rows can be told.
+
+    A model knows its classes by name alone. Text stands for the class of that name; whole numbers and booleans do
+    where all names are such, and are class ids else, as in a `datasets.ClassLabel`.
+
+    Args:
+        names: of the classes in id order.
+    """
+    if problem_type in (tasks.REGRESSION, tasks.TOKENS):
+        return LabelMap(names, () if problem_type == tasks.REGRESSION else names, problem_type)
+    kind = next((type(label) for _, label in _with_rows(rows.labels or [], problem_type)), str)
+    if kind is str:
+        return LabelMap(names, names, problem_type)
+    if kind is bool and set(names) <= {"False", "True"}:
+        return LabelMap(names, tuple(name == "True" for name in names), problem_type)
+    if kind is int and rows.class_names is None and all(name.removeprefix("-").isdecimal() for name in names):
+        return LabelMap(names, tuple(map(int, names)), problem_type)
+    return LabelMap(names, tuple(range(len(names))), problem_type)
+
+
 def _with_rows(labels: Sequence[Any], problem_type: str) -> Iterator[tuple[int, Any]]:
     """Every label with the position of its row, which may have several."""
     for index, given in enumerate(labels):

@@ -37,10 +37,11 @@ def from_python(
         DataError: `data` is something else, a column is missing or a value cannot be used.
     """
     wanted = Wanted(source, source, tuple(text_columns), label_column, needs_labels, drop_invalid, targets)
-    return make_rows(_python_table(data, wanted), wanted)
+    return make_rows(python_table(data, wanted), wanted)
 
 
-def _python_table(data: Any, wanted: Wanted) -> Table:
+def python_table(data: Any, wanted: Wanted) -> Table:
+    """The wanted columns of such rows, as they are."""
     if isinstance(data, dict) and not any(_is_from(value, "datasets") for value in data.values()):
         return _columns_table(data, wanted)
     if isinstance(data, (list, tuple)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
         model.save_pretrained(folder, safe_serialization=True)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def fingerprint(model: keras.Model) -> str:
+    """A SHA-256 over all weights in their order, whatever precision the model computes in."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def restore(model: keras.Model, folder: Path) -> None:
