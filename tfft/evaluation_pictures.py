@@ -91,7 +91,7 @@ def _draw_thresholds(found: Thresholds, path: Path) -> None:
         ("recall", curve.recall, "tab:orange"),
         ("F1", curve.f1, "tab:green"),
     ):
-        axes.plot(curve.thresholds, values, color=colour, label=name)
+        axes.plot(curve.thresholds, values, color=colour, drawstyle="steps-pre", label=name)
     axes.axvline(found.threshold, color="0.4", linestyle="--", label=f"the model's: {found.threshold:.3g}")
     axes.axvline(found.best, color="tab:red", linestyle=":", label=f"largest F1 here: {found.best:.3g}")
     axes.set_xlim(0, 1)
