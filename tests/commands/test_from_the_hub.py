@@ -57,16 +57,22 @@ def test_the_shipped_recipe_trains_on_what_the_hub_has(tiny_checkpoint: Path, tm
         environment.pop(name, None)
     overrides = ["model.name_or_path=owner/tiny", "data.dataset_name=owner/pairs", "output_dir=run"]
     with running_hub({one.name: one.read_bytes() for one in tiny_checkpoint.iterdir()}, data_files) as hub:
-        done = subprocess.run(
-            [sys.executable, "-m", "tfft.fit", "--recipe", "mrpc", *overrides, "training.num_train_epochs=1"],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=tmp_path,
-            env={**environment, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")},
+        done, evaluated = (
+            subprocess.run(
+                [sys.executable, "-m", *typed],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                cwd=tmp_path,
+                env={**environment, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")},
+            )
+            for typed in (
+                ["tfft.fit", "--recipe", "mrpc", *overrides, "training.num_train_epochs=1"],
+                ["tfft.evaluate", "--run", "run", "--slice", "idx", "--min-rows", "1"],
+            )
         )
-    assert done.stderr == ""
-    assert done.returncode == 0
+    assert (done.stderr, evaluated.stderr) == ("", "")
+    assert (done.returncode, evaluated.returncode) == (0, 0)
     assert "rows: 40 train, 12 validation, 10 test; 2 classes: not_equivalent, equivalent" in done.stdout
     assert "owner/pairs mrpc [test]: its rows have no labels, so it cannot be scored" in done.stdout
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -74,3 +80,6 @@ def test_the_shipped_recipe_trains_on_what_the_hub_has(tiny_checkpoint: Path, tm
     assert "test" not in metrics
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert config["label2id"] == {"not_equivalent": 0, "equivalent": 1}
+    found = json.loads((tmp_path / "run" / "evaluation" / "validation" / "evaluation.json").read_text())
+    assert {name: one["value"] for name, one in found["scores"].items()} == pytest.approx(metrics["eval"], abs=1e-6)
+    assert [one["name"] for one in found["slices"] if one["by"] == "idx"][::3] == ["100 to 102", "109 to 111"]

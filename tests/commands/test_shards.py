@@ -56,6 +56,10 @@ def test_the_same_training_as_without_shards(job: Job, capsys: pytest.CaptureFix
     for name, values in weights_of(one.output_dir).items():
         np.testing.assert_allclose(weights_of(other.output_dir)[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
     assert other.scores["eval"] == pytest.approx(one.scores["eval"], rel=1e-4)
+    evaluated = tfft.evaluate(other.output_dir, resamples=10, verbose=False).scores
+    assert {name: score.value for name, score in evaluated.items()} == pytest.approx(other.scores["eval"], abs=1e-6)
+    with pytest.raises(UserError, match="rows in shards have no columns but"):
+        tfft.evaluate(other.output_dir, slices=["text"], verbose=False)
     texts = [
         [line.rpartition(",")[0] for line in (result.output_dir / "predictions.csv").read_text().splitlines()]
         for result in (one, other)
