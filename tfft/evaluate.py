@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tfft.evaluation import Evaluation
     from tfft.hardware import Precision
     from tfft.predictor import Predictor
+    from tfft.problems import Problem
     from tfft.recipe import Recipe
     from tfft.temperatures import FittedTemperature
 
@@ -204,50 +206,34 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
         recipe: with what is to be otherwise.
     """
     from tfft import environment
+    from tfft.run_directory import CALIBRATION, EVALUATIONS
 
     began = time.perf_counter()
     _check(trained, recipe, asked)
-    target = asked.output or folder / "evaluation" / asked.name
+    target = asked.output or folder / EVALUATIONS / asked.name
     _check_folder(target)
+    if asked.calibrate:
+        _check_can_be_written(folder)
     environment.check()
 
-    from tfft import evaluation, evaluation_tables, hardware, loaded, tasks, temperatures
-    from tfft.models import faster, save
-    from tfft.scoring import Scorer
+    from tfft import evaluation, evaluation_tables, tasks, temperatures
 
-    precision = _precision(folder, recipe)
-    with hardware.computing_in(precision):
-        predictor = loaded.load(folder)
-    weights = save.fingerprint(predictor.model)
-    if trained.runtime.accelerate:
-        faster.accelerate(predictor.model)
+    predictor, weights, precision = _loaded(folder, trained)
     problem = predictor.problem
     if asked.calibrate:
-        _check_has_probabilities(predictor)
+        _check_has_probabilities(problem)
     split, columns = _split_and_columns(recipe, asked, predictor, voice)
     _check_same_rows(target, split, asked.overwrite)
     names = recipe.training.metrics or tasks.DEFAULT_METRICS[tasks.problem_type(recipe.task, recipe.problem_type)]
     voice.say(f"scoring {len(split):,} rows of {split.rows.source}, {_said(precision)}")
-    scorer = Scorer(
-        predictor.model,
-        problem,
-        predictor.tokenizer,
-        split,
-        names,
-        batch_size=recipe.training.per_device_eval_batch_size,
-        max_length=predictor.max_length,
-        pad_to_max_length=recipe.data.padding == "max_length",
-        pooling=predictor.window_pooling,
-    )
-    scorer()
-    assert scorer.logits is not None and split.labels is not None
+    logits = _logits(recipe, predictor, split, names)
     kept = temperatures.find(folder, weights)
     temperature = None if kept is None else kept.temperature
     if asked.calibrate:
-        temperature = evaluation.fit_temperature(problem, scorer.logits, split.labels)
+        temperature = evaluation.fit_temperature(problem, logits, split)
     found = evaluation.make(
         problem,
-        scorer.logits,
+        logits,
         split,
         names,
         resamples=asked.resamples,
@@ -260,9 +246,12 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
     about = {"run": str(folder), "data": asked.name, "precision": precision.name}
     fitted = _fitted(found, weights) if asked.calibrate else None
     seconds = time.perf_counter() - began
-    _write(target, found, {**about, "seconds": seconds}, _numbers(predictor, scorer.logits, split), folder, fitted)
+    with _disk_errors(target):
+        _write(target, found, {**about, "seconds": seconds}, _numbers(problem, logits, split))
     voice.say(f"all figures are in {target / FILE}, the pictures beside them ({seconds:,.1f} s)")
     if fitted is not None:
+        with _disk_errors(folder / CALIBRATION):
+            temperatures.write(folder, fitted)
         voice.say(
             f"temperature {fitted.temperature:.4f}, fitted on {fitted.fitted_on}, is in the run: "
             f"python -m tfft.predict --run {folder} --calibrated. Figures at it are of the rows that it was fitted on; "
@@ -292,6 +281,13 @@ def _check(trained: Recipe, recipe: Recipe, asked: _Asked) -> None:
             "--calibrate: a temperature is fitted on validation rows, since test rows that it was fitted on test "
             "nothing any more; leave out --split test"
         )
+    for option, given, least in (
+        ("--resamples", asked.resamples, 1),
+        ("--seed", asked.seed, 0),
+        ("--min-rows", asked.min_rows, 1),
+    ):
+        if given < least:
+            raise RunError(f"{option}: got {given}; expected {least} or more")
     data = recipe.data
     if asked.rows is None and data.train_file is None and data.dataset_name is None and data.shards is None:
         raise DataError("the run was trained on rows from Python, which it does not keep; give rows by --data FILE")
@@ -302,10 +298,17 @@ def _check_folder(target: Path) -> None:
     there = next(one for one in (target, *target.absolute().parents) if os.path.lexists(one))
     if not os.path.isdir(there):
         raise RunError(f"--output: {there} is a file; give a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise RunError(f"{target} cannot be written (no permission for {there}); give another folder by --output")
+    _check_can_be_written(there)
     if target.is_dir() and any(target.iterdir()) and not (target / FILE).is_file():
         raise RunError(f"--output: {target} holds files that are not an evaluation's; give a new folder")
+
+
+def _check_can_be_written(there: Path) -> None:
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunError(
+            f"{there} cannot be written (no permission); copy the run to where you may write, or give --output and no "
+            "--calibrate"
+        )
 
 
 def _check_same_rows(target: Path, split: Split, overwrite: bool) -> None:
@@ -322,29 +325,13 @@ def _check_same_rows(target: Path, split: Split, overwrite: bool) -> None:
         )
 
 
-def _check_has_probabilities(predictor: Predictor) -> None:
+def _check_has_probabilities(problem: Problem) -> None:
     from tfft.problems import Regression
 
-    if isinstance(predictor.problem, Regression):
+    if isinstance(problem, Regression):
         raise RunError(
             "--calibrate: the run's model predicts numbers, which have no probabilities to calibrate; leave it out"
         )
-
-
-def _precision(folder: Path, recipe: Recipe) -> Precision:
-    """That in which the training scored, so that scores are the same, where this machine has it."""
-    from tfft import hardware, run_directory, whole
-
-    environment = whole.read_json(folder / run_directory.FINISHED).get("environment", {})
-    trained_in = environment.get("mixed_precision", "no") if isinstance(environment, dict) else "no"
-    device = hardware.find_device("cpu" if recipe.runtime.strategy == "cpu" else "auto")
-    if trained_in in hardware.precisions_of(device):
-        return hardware.Precision(trained_in, "as in training")
-    return hardware.Precision("no", f"not in {trained_in}, as in training, which this machine does not compute in")
-
-
-def _said(precision: Precision) -> str:
-    return f"in {'float32' if precision.name == 'no' else precision.name} ({precision.reason})"
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------
@@ -444,14 +431,66 @@ def _split_of_shards(recipe: Recipe, asked: _Asked, predictor: Predictor) -> Spl
     return found
 
 
+# --- The model --------------------------------------------------------------------------------------------------------
+
+
+def _loaded(folder: Path, trained: Recipe) -> tuple[Predictor, str, Precision]:
+    """The model as the training scored it, a fingerprint of its weights, and what it computes in."""
+    from tfft import hardware, loaded
+    from tfft.models import faster, save
+
+    precision = _precision(folder, trained)
+    with hardware.computing_in(precision):
+        predictor = loaded.load(folder)
+    weights = save.fingerprint(predictor.model)
+    if trained.runtime.accelerate:
+        faster.accelerate(predictor.model)
+    return predictor, weights, precision
+
+
+def _precision(folder: Path, trained: Recipe) -> Precision:
+    """That in which the training scored, so that scores are the same, where this machine has it."""
+    from tfft import hardware, run_directory, whole
+
+    environment = whole.read_json(folder / run_directory.FINISHED).get("environment", {})
+    trained_in = environment.get("mixed_precision", "no") if isinstance(environment, dict) else "no"
+    device = hardware.find_device("cpu" if trained.runtime.strategy == "cpu" else "auto")
+    if trained_in in hardware.precisions_of(device):
+        return hardware.Precision(trained_in, "as in training")
+    return hardware.Precision("no", f"not in {trained_in}, as in training, which this machine does not compute in")
+
+
+def _said(precision: Precision) -> str:
+    return f"in {'float32' if precision.name == 'no' else precision.name} ({precision.reason})"
+
+
+def _logits(recipe: Recipe, predictor: Predictor, split: Split, names: Sequence[str]) -> Any:
+    """By what the training scores with."""
+    from tfft.scoring import Scorer
+
+    scorer = Scorer(
+        predictor.model,
+        predictor.problem,
+        predictor.tokenizer,
+        split,
+        names,
+        batch_size=recipe.training.per_device_eval_batch_size,
+        max_length=predictor.max_length,
+        pad_to_max_length=recipe.data.padding == "max_length",
+        pooling=predictor.window_pooling,
+    )
+    scorer()
+    return scorer.logits
+
+
 # --- What is left -----------------------------------------------------------------------------------------------------
 
 
-def _numbers(predictor: Predictor, logits: Any, split: Split) -> tuple[Any, Any] | None:
+def _numbers(problem: Problem, logits: Any, split: Split) -> tuple[Any, Any] | None:
     """Predicted and true numbers, where those are learned."""
     from tfft.problems import Regression
 
-    return predictor.problem.compared(logits, split) if isinstance(predictor.problem, Regression) else None
+    return problem.compared(logits, split) if isinstance(problem, Regression) else None
 
 
 def _fitted(found: Evaluation, weights: str) -> FittedTemperature:
@@ -469,17 +508,9 @@ def _fitted(found: Evaluation, weights: str) -> FittedTemperature:
     )
 
 
-def _write(
-    target: Path,
-    found: Evaluation,
-    about: dict[str, Any],
-    numbers: tuple[Any, Any] | None,
-    run: Path,
-    fitted: FittedTemperature | None,
-) -> None:
-    """The folder, whole or not at all, and then the temperature."""
-    from tfft import __version__, evaluation_pictures, lock, temperatures, whole
-    from tfft.run_directory import DISK_ERRORS
+def _write(target: Path, found: Evaluation, about: dict[str, Any], numbers: tuple[Any, Any] | None) -> None:
+    """The folder, whole or not at all."""
+    from tfft import __version__, evaluation_pictures, lock, whole
 
     figures = {"tfft": __version__, **about, **found.to_dict()}
     # Half a surrogate pair, as a column may have, stays the escape that JSON has for it.
@@ -489,15 +520,22 @@ def _write(
         with lock.held(target.with_name(f"{target.name}.lock")), whole.whole_folder(target) as partial:
             (partial / FILE).write_bytes(text + b"\n")
             evaluation_pictures.draw(found, partial, numbers)
-        if fitted is not None:
-            temperatures.write(run, fitted)
     except lock.Held as held:
         raise RunError(f"{target} is being written by {held}; wait for it, or give another --output") from None
+
+
+@contextlib.contextmanager
+def _disk_errors(target: Path) -> Iterator[None]:
+    """A disk that refuses becomes a RunError."""
+    from tfft.run_directory import DISK_ERRORS
+
+    try:
+        yield
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         raise RunError(
-            f"writing to {target} failed: {error.strerror}; nothing of it was kept. Free the disk, or give a folder on "
+            f"writing {target} failed: {error.strerror}; nothing of it was kept. Free the disk, or give a folder on "
             "another one by --output"
         ) from None
 

@@ -109,7 +109,7 @@ class SliceScores:
     """The scores of some of the rows.
 
     Attributes:
-        by: what they are chosen by: `tokens`, `length`, `label`, or a column.
+        by: what they are chosen by: `tokens`, `length`, `label`, `column NAME`.
         name: which of them.
     """
 
@@ -306,9 +306,10 @@ def _counted(problem: Problem, logits: np.ndarray, labels: np.ndarray) -> tuple[
     return logits[counts], labels[counts]
 
 
-def fit_temperature(problem: Problem, logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of a model that gives probabilities; see `calibration.fit_temperature`."""
-    return calibration.fit_temperature(*_counted(problem, logits, labels))
+def fit_temperature(problem: Problem, logits: np.ndarray, split: Split) -> float:
+    """The temperature of a model that gives probabilities, on a labelled split; see `calibration.fit_temperature`."""
+    assert split.labels is not None
+    return calibration.fit_temperature(*_counted(problem, logits, split.labels))
 
 
 def _classes(tally: Tally, found: Mapping[str, Score]) -> tuple[ClassScores, ...]:
@@ -401,7 +402,7 @@ def _slices(
     elif isinstance(problem, Regression):
         yield "label", slices.by_quartiles(split.labels.astype(np.float64))
     for name, values in columns.items():
-        yield name, slices.by_values(values, min_rows)
+        yield f"column {name}", slices.by_values(values, min_rows)
 
 
 def _slice_scores(

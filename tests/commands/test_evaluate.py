@@ -83,7 +83,7 @@ def figures(folder: Path) -> dict[str, Any]:
 def test_scores_are_those_of_the_training(
     trained: tfft.FitResult, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    typed = ["--run", str(run), "--slice", "source", "--slice", "stars", "--resamples", "200"]
+    typed = ["--run", str(run), "--slice", "source", "--slice", "stars", "--slice", "label", "--resamples", "200"]
     assert command.main(typed) == 0
     told = capsys.readouterr().out
     folder = run / "evaluation" / "validation"
@@ -109,13 +109,14 @@ def test_scores_are_those_of_the_training(
     assert found["calibrated"] is None and found["thresholds"]["of"] == "1"
 
     by = {
-        name: [one for one in found["slices"] if one["by"] == name] for name in ("source", "stars", "label", "length")
+        name: [one for one in found["slices"] if one["by"] == name]
+        for name in ("column source", "column stars", "label", "length")
     }
     assert all(sum(one["rows"] for one in some) == 40 for some in by.values())
-    assert sorted(one["name"] for one in by["source"]) == ["=fax", "mail", "web"]
-    assert len(by["stars"]) == 4, "numbers by quartiles"
+    assert sorted(one["name"] for one in by["column source"]) == ["=fax", "mail", "web"]
+    assert len(by["column stars"]) == 4, "numbers by quartiles"
     assert [one["name"] for one in by["length"]] == ["whole", "in several windows"]
-    mean = sum(one["rows"] * one["scores"]["accuracy"]["value"] for one in by["source"]) / 40
+    mean = sum(one["rows"] * one["scores"]["accuracy"]["value"] for one in by["column source"]) / 40
     assert mean == pytest.approx(scores["accuracy"])
 
     assert command.main(typed) == 0, "the same rows again"
@@ -221,7 +222,7 @@ def test_numbers_of_pairs(tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.
     assert found["residuals"]["mean"] == pytest.approx(residuals.mean(), abs=1e-5)
     assert found["residuals"]["quantiles"]["1"] == pytest.approx(residuals.max(), abs=1e-5)
     assert (found["calibration"], found["classes"], found["thresholds"]) == (None, [], None)
-    assert [one["name"] for one in found["slices"] if one["by"] == "part"] == ["\ud800"]
+    assert [one["name"] for one in found["slices"] if one["by"] == "column part"] == ["\ud800"]
     with pytest.raises(UserError, match="predicts numbers, which have no probabilities"):
         tfft.evaluate(tmp_path / "run", file, calibrate=True, verbose=False)
 
@@ -259,7 +260,7 @@ def test_validation_rows_out_of_the_training_file(tmp_path: Path, tiny_checkpoin
     assert values(found) == pytest.approx(result.scores["eval"], abs=1e-6)
     with (job.run / "predictions.csv").open(encoding="utf-8", newline="") as file:
         numbers = sorted(int(row["row"]) - 1 for row in csv.DictReader(file))
-    stars = [one.name for one in found.slices if one.by == "stars"]
+    stars = [one.name for one in found.slices if one.by == "column stars"]
     assert stars[0].startswith(f"{numbers[0]} to ") and stars[-1].endswith(f" to {numbers[-1]}")
     with pytest.raises(UserError, match="has no test rows; give rows by --data"):
         tfft.evaluate(job.run, split="test", verbose=False)
@@ -299,6 +300,7 @@ def test_mistakes_change_nothing(run: Path, tmp_path: Path) -> None:
         (["--data", str(good), "--output", str(somebodys), "--overwrite"], "not an evaluation's"),
         (["--split", "test"], "has no test rows"),
         (["--split", "test", "--calibrate"], "fitted on validation rows"),
+        (["--seed", "-1"], "--seed: got -1; expected 0 or more"),
         (["data.max_length=32"], "data.max_length: the model was trained with 16, which stays"),
         (["data.text_colums=[a]"], "did you mean data.text_columns"),
         (["training.metrics=[seqeval]"], "metric seqeval compares tags|seqeval"),

@@ -82,4 +82,4 @@ def test_the_shipped_recipe_trains_on_what_the_hub_has(tiny_checkpoint: Path, tm
     assert config["label2id"] == {"not_equivalent": 0, "equivalent": 1}
     found = json.loads((tmp_path / "run" / "evaluation" / "validation" / "evaluation.json").read_text())
     assert {name: one["value"] for name, one in found["scores"].items()} == pytest.approx(metrics["eval"], abs=1e-6)
-    assert [one["name"] for one in found["slices"] if one["by"] == "idx"][::3] == ["100 to 102", "109 to 111"]
+    assert [one["name"] for one in found["slices"] if one["by"] == "column idx"][::3] == ["100 to 102", "109 to 111"]
