@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +34,8 @@ _CHANGEABLE = (
     *("data.max_eval_samples", "data.validation_split_name", "data.test_split_name"),
     *("training.metrics", "training.per_device_eval_batch_size"),
 )
+
+_MEND = "nothing of it was kept. Free the disk, or give a folder on another one by --output"
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
         recipe: with what is to be otherwise.
     """
     from tfft import environment
-    from tfft.run_directory import CALIBRATION, EVALUATIONS
+    from tfft.run_directory import CALIBRATION, EVALUATIONS, disk_errors
 
     began = time.perf_counter()
     _check(trained, recipe, asked)
@@ -246,11 +247,11 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
     about = {"run": str(folder), "data": asked.name, "precision": precision.name}
     fitted = _fitted(found, weights) if asked.calibrate else None
     seconds = time.perf_counter() - began
-    with _disk_errors(target):
+    with disk_errors(f"writing {target}", _MEND):
         _write(target, found, {**about, "seconds": seconds}, _numbers(problem, logits, split))
     voice.say(f"all figures are in {target / FILE}, the pictures beside them ({seconds:,.1f} s)")
     if fitted is not None:
-        with _disk_errors(folder / CALIBRATION):
+        with disk_errors(f"writing {folder / CALIBRATION}", _MEND):
             temperatures.write(folder, fitted)
         voice.say(
             f"temperature {fitted.temperature:.4f}, fitted on {fitted.fitted_on}, is in the run: "
@@ -522,22 +523,6 @@ def _write(target: Path, found: Evaluation, about: dict[str, Any], numbers: tupl
             evaluation_pictures.draw(found, partial, numbers)
     except lock.Held as held:
         raise RunError(f"{target} is being written by {held}; wait for it, or give another --output") from None
-
-
-@contextlib.contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
-    """A disk that refuses becomes a RunError."""
-    from tfft.run_directory import DISK_ERRORS
-
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise RunError(
-            f"writing {target} failed: {error.strerror}; nothing of it was kept. Free the disk, or give a folder on "
-            "another one by --output"
-        ) from None
 
 
 if __name__ == "__main__":

@@ -62,6 +62,17 @@ SEEN_WITHIN_SECONDS = 60.0
 _PARTIALS = tuple(f"{name}{ending}" for name in ENTRIES for ending in (".partial", ".old.partial"))
 
 
+@contextlib.contextmanager
+def disk_errors(what: str, mend: str) -> Iterator[None]:
+    """A disk that refuses, while `what` is done, becomes a RunError that says how to `mend` it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise RunError(f"{what} failed: {error.strerror}; {mend}") from None
+
+
 def csv_writer(file: TextIO, delimiter: str = ",") -> Callable[[Sequence[Any]], object]:
     """What writes a row to a CSV file (RFC 4180)."""
     plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")

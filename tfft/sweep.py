@@ -6,13 +6,12 @@ The story is `_run`. Keras Tuner's oracles choose; every trial is an ordinary ru
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +127,7 @@ def _search(source: str, overrides: Sequence[str]) -> Search:
 
 def _run(search: Search, parallel: int, overwrite: bool, voice: Voice) -> dict[str, Any]:
     """The whole sweep. Nothing is written before everything that can be wrong has been looked at."""
-    from tfft import environment, interrupts
+    from tfft import environment, interrupts, run_directory
     from tfft.search import folder, remote, slots, table, trials
     from tfft.search.events import Clock, Events
     from tfft.search.trials import EVENTS
@@ -145,7 +144,11 @@ def _run(search: Search, parallel: int, overwrite: bool, voice: Voice) -> dict[s
     _try(search, voice)
     warnings = _warnings(search)
     _say_what(search, role, places, warnings, voice)
-    with folder.opened(search, overwrite), interrupts.waiting(voice.say) as asked_to_stop, _disk_errors(search):
+    with (
+        folder.opened(search, overwrite),
+        interrupts.waiting(voice.say) as asked_to_stop,
+        run_directory.disk_errors(f"output_dir: writing to {search.folder}", "mend that, and the same command goes on"),
+    ):
         events = Events(search.folder / EVENTS)
         clock = Clock(events)
         recorded = _recorded(search, events, clock)
@@ -180,21 +183,6 @@ def _check_isolation(search: Search, places: Sequence[Slot]) -> None:
             f"sweep.isolation: got warm, and --parallel {len(places)}; expected process, or one trial at a time: in "
             "one process they run one after the other"
         )
-
-
-@contextlib.contextmanager
-def _disk_errors(search: Search) -> Iterator[None]:
-    """Those of the sweep's own files, as a message; what has ended by then is on the disk."""
-    from tfft.run_directory import DISK_ERRORS
-
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise RunError(
-            f"output_dir: writing to {search.folder} failed: {error.strerror}; mend that, and the same command goes on"
-        ) from None
 
 
 def _try(search: Search, voice: Voice) -> None:
