@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tfft import recipe, sweep
+from tfft import recipe, run_directory, sweep
 from tfft.errors import HardwareError, RecipeError, RunError
 from tfft.recipe import sweep_checks
 from tfft.search import pruning, remote, slots, space, table, trials
@@ -431,9 +431,9 @@ def test_fewer_points_than_trials_are_told() -> None:
 
 def test_a_full_disk_is_told_and_a_bug_is_not_hidden() -> None:
     said = pytest.raises(RunError, match=r"writing to sweep failed: No space left.*the same command goes on")
-    with said, sweep._disk_errors(search_of()):
+    with said, run_directory.disk_errors("output_dir: writing to sweep", "mend that, and the same command goes on"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(OSError, match="of another kind"), sweep._disk_errors(search_of()):
+    with pytest.raises(OSError, match="of another kind"), run_directory.disk_errors("writing", "mend that"):
         raise OSError(errno.EPIPE, "of another kind")
 
 

@@ -20,9 +20,9 @@ allocator.keep_memory()
 
 if TYPE_CHECKING:
     from tfft.attention import attention as attention
-    from tfft.export import export as export
     from tfft.evaluate import evaluate as evaluate
     from tfft.evaluation import Evaluation as Evaluation
+    from tfft.export import export as export
     from tfft.fit import FitResult as FitResult
     from tfft.fit import fit as fit
     from tfft.loaded import load as load

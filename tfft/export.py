@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tfft import __version__, command, tasks
 from tfft.errors import ModelError, RunError
 from tfft.exports import FORMS, PRECISIONS
-from tfft.run_directory import DISK_ERRORS, find_model, recipe_of
+from tfft.run_directory import disk_errors, find_model, recipe_of
 from tfft.whole import whole_folder
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def export(
     checked = Checked(predictor, split, recipe.training.metrics or tasks.DEFAULT_METRICS[problem_type])
     examples = functools.partial(checked.examples, EXAMPLES)
     source = formats.source(to, folder, predictor, checked.input_names, len(split.rows.texts), examples, precision)
-    with _disk_errors(output), whole_folder(output) as partial:
+    with disk_errors(f"--output: writing {output}", "nothing was kept"), whole_folder(output) as partial:
         voice.say(f"writes {to}{f' ({precision})' if to == 'tflite' else ''} of {run}")
         formats.reserve(source, partial)
         loading = formats.WRITERS[to](source, partial)
@@ -191,16 +190,6 @@ def _finished_run(run: str | os.PathLike[str]) -> tuple[Path, Recipe]:
             f"run: {folder} is a model's folder, without validation rows to try an export on; give the folder of a run"
         )
     return folder, recipe
-
-
-@contextlib.contextmanager
-def _disk_errors(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise RunError(f"--output: writing {output} failed: {error.strerror}; nothing was kept") from None
 
 
 def _report(
