@@ -74,7 +74,7 @@ class Hub:
         if path == known or path.startswith(f"{known}/revision/"):
             if path.rpartition("/")[2] not in ("tiny", "main", "v1", COMMIT):
                 return 404, {"X-Error-Code": "RevisionNotFound"}, b""
-            siblings = [{"rfilename": name} for name in self.files]
+            siblings = [{"rfilename": name, "size": len(body)} for name, body in self.files.items()]
             about = {"_id": "1", "id": "owner/tiny", "modelId": "owner/tiny", "sha": COMMIT, "siblings": siblings}
             return 200, {"Content-Type": "application/json"}, json.dumps(about).encode()
         if path.startswith("/api/datasets/owner/pairs/"):
@@ -253,6 +253,34 @@ print(found.config.model_type, found.weights[0].name, tokens, "tensorflow" in sy
     assert "/api/models/owner/tiny/revision/v1" in " ".join(served.asked)
 
 
+def test_what_is_needed_is_said_before_it_is_fetched(served: Hub, tmp_path: Path) -> None:
+    code = "from tfft import console, hub\nconsole.silence_libraries()\nhub.snapshot('owner/tiny', None, say=print)"
+
+    def said(**settings: str) -> list[str]:
+        done = run(code, [], served.url, tmp_path, **settings)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.splitlines()
+
+    (line,) = said()
+    assert line.startswith(
+        "owner/tiny: to be fetched from the hub: config.json (0.6 kB), model.safetensors (33.6 kB), "
+    )
+    assert {one.partition(" ")[0] for one in line.partition("hub: ")[2].split(", ")} == FETCHED
+    names = ", ".join(sorted(FETCHED))
+    (tmp_path / "hub" / "models--owner--tiny" / "snapshots" / COMMIT / "vocab.txt").unlink()
+    assert said() == [
+        f"owner/tiny: in the local cache of the hub: {names.removesuffix(', vocab.txt')}",
+        "owner/tiny: to be fetched from the hub: vocab.txt (0.3 kB)",
+    ]
+    assert said() == [
+        f"owner/tiny: in the local cache of the hub: {names}",
+        "owner/tiny: to be fetched from the hub: nothing",
+    ]
+    assert said(HF_HUB_OFFLINE="1") == [
+        f"owner/tiny: in the local cache of the hub: {names}; nothing is fetched, since HF_HUB_OFFLINE is set"
+    ]
+
+
 def test_tensorflow_weights_are_fetched_too(served: Hub, tmp_path: Path) -> None:
     served.files = {
         "config.json": b"{}",
@@ -260,6 +288,7 @@ def test_tensorflow_weights_are_fetched_too(served: Hub, tmp_path: Path) -> None
         "tf_model-00001-of-00002.h5": b"h5",
         "tf_model.h5.index.json": b"{}",
         "spiece.model": b"pieces",
+        "source.spm": b"pieces",
         "merges.txt": b"a b",
         "pytorch_model.bin": b"pickled",
     }

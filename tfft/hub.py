@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from tfft.errors import HubError
 
 PROBE_SECONDS = 5.0
 # Weights that TensorFlow can read, the configuration and the tokenizer. Pickled weights are never fetched.
-WANTED = ("*.json", "*.txt", "*.model", "*.safetensors", "tf_model*.h5")
+WANTED = ("*.json", "*.txt", "*.model", "*.spm", "*.safetensors", "tf_model*.h5")
 UNWANTED = ("onnx/*", "openvino/*", "coreml/*", "*/*")
 
 # What the hub's client accepts, so that it never refuses a name with an error of its own.
@@ -64,8 +65,15 @@ def check_reachable(wanted: str, key: str) -> None:
         raise HubError(f"{key}: {wanted} comes from the hub, and {endpoint()} cannot be reached; {WAYS_OUT}")
 
 
-def snapshot(name: str, revision: str | None, key: str = "model.name_or_path") -> Path:
+def snapshot(
+    name: str, revision: str | None, key: str = "model.name_or_path", say: Callable[[str], None] | None = None
+) -> Path:
     """The folder of checkpoint `name` at `revision`: from the local cache where it is complete there, else fetched.
+
+    Args:
+        name, revision: of a repository of models; the newest revision where it is None.
+        key: what the name was given by, for messages.
+        say: told before anything is fetched which files that will be, and which are in the local cache.
 
     Raises:
         HubError: the hub cannot be reached, or has no such checkpoint or revision, or asks for a login.
@@ -80,18 +88,25 @@ def snapshot(name: str, revision: str | None, key: str = "model.name_or_path") -
 
     wanted = f"{name}@{revision}" if revision else name
     if is_offline() or not is_reachable():
+        why = "HF_HUB_OFFLINE is set" if is_offline() else f"{endpoint()} cannot be reached"
         try:
-            return Path(
+            found = Path(
                 snapshot_download(
                     name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED, local_files_only=True
                 )
             )
+            if say is not None:
+                files = ", ".join(sorted(one.name for one in found.iterdir()))
+                say(f"{wanted}: in the local cache of the hub: {files}; nothing is fetched, since {why}")
+            return found
         except LocalEntryNotFoundError:
-            why = "HF_HUB_OFFLINE is set" if is_offline() else f"{endpoint()} cannot be reached"
             raise HubError(
                 f"{key}: {wanted} is neither a folder here nor in the local cache of the hub, and {why}; {WAYS_OUT}"
             ) from None
     try:
+        if say is not None:
+            for line in _needed(name, revision):
+                say(f"{wanted}: {line}")
         return Path(snapshot_download(name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except GatedRepoError:
         raise HubError(f"{key}: {wanted} needs its licence accepted on the hub, then `huggingface-cli login`") from None
@@ -105,3 +120,27 @@ def snapshot(name: str, revision: str | None, key: str = "model.name_or_path") -
     except OSError as error:  # of the hub, of the network, or of the disk that holds the hub's cache
         why = " ".join(str(error.__cause__ or error).split())
         raise HubError(f"{key}: fetching {wanted} failed: {why}; try again, or give a local folder") from None
+
+
+def _needed(name: str, revision: str | None) -> list[str]:
+    """Which files of a checkpoint are in the local cache, and which will be fetched, with their sizes."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.utils import filter_repo_objects
+
+    about = HfApi().model_info(name, revision=revision, files_metadata=True)
+    sizes = {one.rfilename: one.size for one in about.siblings or ()}
+    wanted = sorted(filter_repo_objects(sizes, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+    cached = [one for one in wanted if isinstance(try_to_load_from_cache(name, one, revision=about.sha), str)]
+    fetched = [f"{one} ({_size(sizes[one])})" for one in wanted if one not in cached]
+    return [
+        *([f"in the local cache of the hub: {', '.join(cached)}"] if cached else []),
+        f"to be fetched from the hub: {', '.join(fetched) or 'nothing'}",
+    ]
+
+
+def _size(size: int | None) -> str:
+    """Bytes as people read them, in units of 1,000."""
+    if size is None:
+        return "of unknown size"
+    value, unit = (size / 1e6, "MB") if size >= 1e5 else (size / 1e3, "kB")
+    return f"{value:,.1f} {unit}"

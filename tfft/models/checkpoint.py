@@ -6,6 +6,7 @@ Everything a user can get wrong about a checkpoint is found here, in seconds, an
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tfft.errors import ModelError, nearest
 _OFFSET_POSITIONS = frozenset(
     {"camembert", "data2vec-text", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta"}
 )
+# What says of a folder that the tutorials' head lies in it, beside the encoder.
+HEAD_CONFIG_FILE = "head_config.json"
 # A tokenizer without a limit of its own says a number like 1e30.
 _NO_LIMIT = 10**6
 
@@ -42,15 +45,31 @@ class Checkpoint:
         """Whether the weights are Keras's own HDF5 files."""
         return self.weights[0].suffix == ".h5"
 
+    @property
+    def is_headed(self) -> bool:
+        """Whether the tutorials' head lies beside the encoder."""
+        return (self.folder / HEAD_CONFIG_FILE).is_file()
 
-def find(name_or_path: str, revision: str | None = None, key: str = "model.name_or_path") -> Checkpoint:
+
+def find(
+    name_or_path: str,
+    revision: str | None = None,
+    key: str = "model.name_or_path",
+    say: Callable[[str], None] | None = None,
+) -> Checkpoint:
     """The checkpoint in a folder, in an installed package (`package:NAME/FOLDER`), or on the hub, looked through.
+
+    Args:
+        name_or_path: any of these.
+        revision: of one on the hub.
+        key: what the name was given by, for messages.
+        say: told which files come from the hub before they do; see `hub.snapshot`.
 
     Raises:
         ModelError: no such folder, no weights in it, weights cut short, or a configuration that cannot be read.
         HubError: it is on the hub, and the hub cannot be reached or does not have it.
     """
-    folder = _folder(name_or_path, revision, key)
+    folder = _folder(name_or_path, revision, key, say)
     weights = weight_files(folder, name_or_path)
     for one in weights:
         if one.suffix == ".safetensors":
@@ -58,7 +77,7 @@ def find(name_or_path: str, revision: str | None = None, key: str = "model.name_
     return Checkpoint(name_or_path, folder, weights, _config(folder, name_or_path))
 
 
-def _folder(name_or_path: str, revision: str | None, key: str) -> Path:
+def _folder(name_or_path: str, revision: str | None, key: str, say: Callable[[str], None] | None) -> Path:
     path = locations.resolve(name_or_path, key)
     if path.is_dir():
         return path
@@ -70,7 +89,7 @@ def _folder(name_or_path: str, revision: str | None, key: str) -> Path:
         near = nearest(path.name, [one.name for one in path.parent.iterdir()]) if path.parent.is_dir() else None
         hint = f"; did you mean {path.parent / near}?" if near else ""
         raise ModelError(f"{key}: there is no folder {name_or_path}, and it has not the form of a hub id{hint}")
-    return hub.snapshot(name_or_path, revision, key)
+    return hub.snapshot(name_or_path, revision, key, say)
 
 
 def weight_files(folder: Path, name: str) -> tuple[Path, ...]:
@@ -143,8 +162,8 @@ def _reason(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's own tokenizer, the fast one where there is one.
+def load_tokenizer(checkpoint: Checkpoint, pads: bool = True) -> Any:
+    """The checkpoint's own tokenizer, the fast one where there is one. Unless `pads`, it need not be able to pad.
 
     Raises:
         ModelError: there is none, it does not fit the model (more tokens than the embedding has rows, other special
@@ -158,12 +177,12 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         raise ModelError(
             f"model.name_or_path: {checkpoint.name} has no tokenizer that can be loaded: {_reason(error)}"
         ) from None
-    check_match(tokenizer, checkpoint)
+    check_match(tokenizer, checkpoint, pads)
     return tokenizer
 
 
-def check_match(tokenizer: Any, checkpoint: Checkpoint) -> None:
-    """Raises a ModelError unless `tokenizer` belongs to the model of `checkpoint`."""
+def check_match(tokenizer: Any, checkpoint: Checkpoint, pads: bool = True) -> None:
+    """Raises a ModelError unless `tokenizer` belongs to the model of `checkpoint`, and can pad where it has to."""
     name, config = checkpoint.name, checkpoint.config
     rows = getattr(config, "vocab_size", None)
     tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
@@ -181,7 +200,7 @@ def check_match(tokenizer: Any, checkpoint: Checkpoint) -> None:
                 f"{name}: the tokenizer's {special} token is number {given} and the model's {expected}, so they do not "
                 "belong together; use the tokenizer files that came with these weights"
             )
-    if tokenizer.pad_token_id is None:
+    if pads and tokenizer.pad_token_id is None:
         raise ModelError(f"{name}: its tokenizer has no padding token, so rows cannot be put into batches")
 
 

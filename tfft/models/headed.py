@@ -23,12 +23,12 @@ from transformers.modeling_tf_utils import unpack_inputs
 
 from tfft.errors import ModelError
 from tfft.models import checkpoint as checkpoints
-from tfft.models.checkpoint import Checkpoint
+from tfft.models.checkpoint import HEAD_CONFIG_FILE, Checkpoint
 from tfft.models.load import Loaded, load_weights, name_labels, put_tensors, read_tensors, skip_autograph
 from tfft.models.parts import HEAD, part_of
 from tfft.tasks import SINGLE_LABEL
 
-HEAD_WEIGHTS_FILE, HEAD_CONFIG_FILE = "head.safetensors", "head_config.json"
+HEAD_WEIGHTS_FILE = "head.safetensors"
 
 
 def first_token(hidden: tf.Tensor, attention_mask: tf.Tensor | None) -> tf.Tensor:

@@ -6,6 +6,7 @@ configuration and the tensors are put in by Transformers' own name mapping, whic
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
+from tfft.models.abilities import tensorflow_classes
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.parts import path_of
 from tfft.tasks import SINGLE_LABEL, TOKENS
@@ -24,6 +26,8 @@ from tfft.tasks import SINGLE_LABEL, TOKENS
 PLAIN_PYTHON = frozenset({"albert", "bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
 # Parts that a checkpoint may lack although they belong to the base model: PyTorch models are often saved without them.
 _OPTIONAL_IN_BASE = ("pooler", "position_ids")
+# What PyTorch has saved with weights and is none: places, and the masks of GPT-2.
+_BUFFER = re.compile(r"position_ids$|(?:^|\.)h\.\d+\.attn\.(?:masked_)?bias$")
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,43 @@ def load_classifier(
         TensorShape([3, 2])
     """
     name_labels(checkpoint.config, label_names, problem_type)
+    return load_model(checkpoint, auto_class)
+
+
+def load_model(checkpoint: Checkpoint, auto_class: str) -> Loaded:
+    """The model of `checkpoint` as its own configuration has it, with any head: one that generates, fills masks, …
+
+    Args:
+        checkpoint: see `checkpoint.find`.
+        auto_class: a class of Transformers, such as `TFAutoModelForCausalLM`.
+
+    Raises:
+        ModelError: the architecture has no such TensorFlow model, or the checkpoint lacks weights of the encoder, or
+            their shapes differ, or it has output embeddings of its own where the TensorFlow model has none.
+
+    Example:
+        >>> from tfft.models import checkpoint
+        >>> found = checkpoint.find("tests/fixtures/tiny_bert_torch")
+        >>> load_model(found, "TFAutoModelForMaskedLM").new  # the checkpoint has no head
+        ('cls.predictions.bias', 'cls.predictions.transform.dense.weight', ...)
+    """
     model = _build(checkpoint.config, auto_class, checkpoint.name)
+    if model.can_generate():
+        _take_generation_settings(model, checkpoint)
     return load_weights(model, checkpoint)
+
+
+def _take_generation_settings(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Gives a model that generates the settings of its folder, where there are some beside `config.json`."""
+    from transformers import GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME
+
+    if not (checkpoint.folder / GENERATION_CONFIG_NAME).is_file():
+        return
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{checkpoint.folder / GENERATION_CONFIG_NAME} cannot be used: {error}") from None
 
 
 def name_labels(config: Any, label_names: Sequence[str], problem_type: str = SINGLE_LABEL) -> None:
@@ -118,7 +157,9 @@ def load_weights(model: keras.Model, checkpoint: Checkpoint) -> Loaded:
 
 def _compute_head_in_float32(model: keras.Model) -> None:
     """Whatever is not the encoder computes in float32, under mixed precision too: few products, and all the scores."""
-    encoder = getattr(model, model.base_model_prefix)
+    encoder = getattr(model, model.base_model_prefix, None)
+    if encoder is None:  # as T5, whose encoder, decoder and embeddings are in no layer that holds them
+        return
     inside = {id(layer) for layer in (encoder, *encoder.submodules)}
     for layer in model.submodules:
         if isinstance(layer, keras.layers.Layer) and id(layer) not in inside:
@@ -134,14 +175,11 @@ def skip_autograph(model: keras.Model) -> None:
 
 def _build(config: Any, auto_class: str, name: str) -> keras.Model:
     import transformers
-    from transformers.models.auto import modeling_tf_auto
 
     factory = getattr(transformers, auto_class)
-    # TFAutoModelForTokenClassification has TF_MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, and so on.
-    task = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", auto_class.removeprefix("TFAutoModelFor")).upper()
-    mapping = getattr(modeling_tf_auto, f"TF_MODEL_FOR_{task}_MAPPING_NAMES")
-    if config.model_type not in mapping:
-        known = ", ".join(sorted(mapping))
+    classes = tensorflow_classes(auto_class)
+    if config.model_type not in classes:
+        known = ", ".join(sorted(classes))
         raise ModelError(
             f"model.name_or_path: {name} is a {config.model_type} model, which has no {auto_class}; "
             f"those that do: {known}"
@@ -198,8 +236,32 @@ def _load_pytorch(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str]
                 f"{checkpoint.name}: the weight {name} has shape {tuple(given)}, and config.json asks for "
                 f"{tuple(expected)}"
             )
-    unused = [name for name in info["unexpected_keys"] if not name.endswith("position_ids")]  # a buffer, no weight
+    unused = [name for name in info["unexpected_keys"] if not _BUFFER.search(name)]
+    if model.get_output_embeddings() is not None:
+        unused = _without_copies(model, {name: tensors.get(name) for name in unused}, checkpoint.name)
     return [*info["missing_keys"], *replaced], unused
+
+
+def _without_copies(model: keras.Model, unused: dict[str, tf.Tensor | None], name_of_checkpoint: str) -> list[str]:
+    """Names of unused tensors without those that repeat a weight, as where PyTorch saves shared embeddings twice.
+
+    Raises:
+        ModelError: embeddings of outputs are others than those of inputs. Most TensorFlow models know one for both.
+    """
+    left = []
+    for name, tensor in unused.items():
+        if tensor is None or not any(
+            tensor.shape == weight.shape and bool(tf.reduce_all(tf.cast(tensor, weight.dtype) == weight))
+            for weight in model.weights
+        ):
+            left.append(name)
+            if tensor is not None and tensor.shape.rank == 2 and tensor.shape[0] == model.config.vocab_size:
+                raise ModelError(
+                    f"{name_of_checkpoint}: {name} differs from the embeddings of its inputs, and "
+                    f"{type(model).__name__} of Transformers knows no embeddings of its outputs; its answers would be "
+                    "others than the checkpoint's"
+                )
+    return left
 
 
 def _load_tensorflow(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
@@ -211,11 +273,11 @@ def put_tensors(
     model: keras.Model, tensors: dict[str, np.ndarray], name_of_checkpoint: str
 ) -> tuple[list[str], list[str]]:
     """Assigns tensors that carry TensorFlow's names; returns the names of weights without one, and of tensors left."""
-    tensors = {path_of(name): value for name, value in tensors.items()}
+    tensors = {_key(name): value for name, value in tensors.items()}
     new: list[str] = []
     for weight in model.weights:
         # The base layer of every head of one architecture has the same name: only the model's own name differs.
-        name = path_of(weight.name)
+        name = _key(weight.name)
         value = tensors.pop(name, None)
         if value is None or value.shape != tuple(weight.shape):
             if value is not None and _in_base(model, name.replace("/", ".")):
@@ -229,6 +291,13 @@ def put_tensors(
     return new, [name.replace("/", ".") for name in tensors]
 
 
+def _key(name: str) -> str:
+    """A weight's path without repetitions: of embeddings that several layers share, Keras and the files that
+    Transformers writes repeat different parts, as `shared/shared/embeddings` and `shared/embeddings`.
+    """
+    return "/".join(part for part, _ in itertools.groupby(path_of(name).split("/")))
+
+
 def _read_h5(paths: Iterable[Path]) -> dict[str, np.ndarray]:
     import h5py
 
@@ -238,10 +307,10 @@ def _read_h5(paths: Iterable[Path]) -> dict[str, np.ndarray]:
         if isinstance(item, h5py.Dataset):
             # Keras puts each weight under its layer's group, and repeats the layer's name: bert/tf_bert…/bert/….
             # Shards have neither the group nor the model's name.
-            group, _, rest = name.removesuffix(":0").partition("/")
-            tensors[rest if rest.startswith("tf") else f"{group}/{rest}"] = np.asarray(item)
+            tensors[name if is_shard else name.partition("/")[2]] = np.asarray(item)
 
     for path in paths:
+        is_shard = path.name != "tf_model.h5"
         try:
             with h5py.File(path, "r") as file:
                 file.visititems(collect)
