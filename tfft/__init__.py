@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tfft.fit import fit as fit
     from tfft.loaded import load as load
     from tfft.lr_find import lr_find as lr_find
+    from tfft.pipelines import pipeline as pipeline
     from tfft.rate_curve import RateCurve as RateCurve
     from tfft.recipe import Recipe as Recipe
     from tfft.seeds import SeedsResult as SeedsResult
@@ -41,6 +42,7 @@ _LAZY = {
     "RateCurve": "tfft.rate_curve",
     "SeedsResult": "tfft.seeds",
     "load": "tfft.loaded",
+    "pipeline": "tfft.pipelines",
 }
 _MODULES = (
     "attention",
@@ -60,7 +62,7 @@ _MODULES = (
     "sweep",
 )
 
-__all__ = ["Evaluation", "FitResult", "RateCurve", "Recipe", "SeedsResult", "__version__", "load", *_MODULES]
+__all__ = ["Evaluation", "FitResult", "RateCurve", "Recipe", "SeedsResult", "__version__", "load", "pipeline", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

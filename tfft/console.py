@@ -78,10 +78,11 @@ def printable(text: str, limit: int | None = None) -> str:
 class Voice:
     """Where a command speaks: a rich console on a terminal, plain lines elsewhere, nothing when `silent`."""
 
-    def __init__(self, silent: bool = False, console: Console | None = None) -> None:
+    def __init__(self, silent: bool = False, console: Console | None = None, to_stderr: bool = False) -> None:
         self.silent = silent
         # Off a terminal rich would fold long lines at 80 columns, which breaks them for whoever greps.
-        self.console = console or Console(soft_wrap=not sys.stdout.isatty())
+        stream = sys.stderr if to_stderr else sys.stdout
+        self.console = console or Console(soft_wrap=not stream.isatty(), stderr=to_stderr)
 
     @property
     def is_terminal(self) -> bool:

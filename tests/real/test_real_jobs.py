@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import tfft
+
 
 def folder_in(variable: str) -> Path:
     if not (folder := os.environ.get(variable)):
@@ -52,6 +54,12 @@ def test_sst2_learns_from_a_thousand_phrases(tmp_path: Path) -> None:
     )
     assert metrics["train"]["rows"] == 1000
     assert metrics["eval"]["accuracy"] > 0.7  # the larger class has 0.51
+    texts = [line.partition("\t")[0] for line in (data / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]]
+    labels = [one.label for one in tfft.load(tmp_path / "run").predict(texts)]
+    answers = tfft.pipeline("sentiment-analysis", tmp_path / "run", verbose=False)(texts)
+    assert [one["label"] for one in answers] == labels
+    with pytest.raises(tfft.errors.ModelError, match=r"it can do text-classification$"):
+        tfft.pipeline("fill-mask", tmp_path / "run")
 
 
 def test_mrpc_with_its_own_columns_and_a_test_split(tmp_path: Path) -> None:
