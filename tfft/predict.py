@@ -1,4 +1,4 @@
-"""`python -m tfft.predict`: what a run's model says of texts, or of all rows of a file."""
+"""`python -m tfft.predict`: what a model says of texts, or the model of a run of all rows of a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import dataclasses
 import hashlib
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfft import command
+from tfft import command, pipeline_lines, typed
 from tfft.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 
 # Rows that are in memory at once, and that are lost at most where a job is broken off.
 ROWS_AT_ONCE = 1024
+# Options of one of the command's two doors.
+_OF_RUNS = ("input", "output", "columns", "prefix", "encoding", "rows_at_once", "overwrite")
+_OF_TASKS = ("model", "context", "candidate_labels", "max_new_tokens", "seed", "aggregation_strategy")
 # Of a probability; a row's batch has its say in the seventh.
 DECIMALS = 6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Raises a UserError for what the user can mend."""
-    arguments = _parser().parse_intermixed_args(argv)
+    parser = _parser()
+    arguments = parser.parse_intermixed_args(argv)
+    _check_doors(arguments, parser)
+    if arguments.run is None:
+        return _answer_by_pipeline(arguments)
     from tfft import console, environment
     from tfft.run_directory import find_model
 
@@ -44,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     predictor.check_top_k(arguments.top_k)
     added = columns_of(predictor, arguments.top_k, arguments.prefix)
     if source is None or output is None:
-        given = arguments.texts or _lines_of_standard_input()
+        given = arguments.texts or typed.lines_of_standard_input()
         is_pair = arguments.pairs or len(predictor.text_columns or ()) == 2
-        texts = _pairs(given, by_tab=not arguments.texts) if is_pair else iter(given)
+        texts = typed.pairs(given, by_tab=not arguments.texts) if is_pair else iter(given)
         _print_answers(predictor, texts, added, arguments)
         return 0
     from tfft import answered
@@ -68,13 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tfft.predict",
-        description="Label texts by the model of a run: those given, else the lines of standard input, as JSON lines; "
-        "or the rows of a file, as the same file with columns added.",
+        description="Answer texts: those given, else the lines of standard input, as JSON lines; or, by a run, the "
+        "rows of a file, as the same file with columns added. With --task, answer as Transformers' pipelines do.",
         epilog='Examples: python -m tfft.predict --run runs/imdb "What a film." '
-        "python -m tfft.predict --run runs/mrpc --input pairs.csv --output labelled.csv",
+        "python -m tfft.predict --run runs/mrpc --input pairs.csv --output labelled.csv "
+        "python -m tfft.predict --task ner --model dbmdz/bert-large-cased-finetuned-conll03-english 'I am in Paris.'",
         allow_abbrev=False,
     )
-    parser.add_argument("--run", required=True, metavar="RUN", help="a finished run's folder, or a model's")
+    parser.add_argument("--run", metavar="RUN", help="a finished run's folder, or a model's")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="of pairs both texts, one after the other")
     parser.add_argument("--input", type=Path, metavar="FILE", help="CSV, TSV, JSON lines or Parquet")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where its rows go with their answers; same ending")
@@ -99,15 +107,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output, also where it is unfinished")
     parser.add_argument("--verbose", action="store_true", help="show all that the libraries print")
+    pipeline_lines.add_options(parser, command.positive)
     return parser
+
+
+def _check_doors(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Raises a DataError unless there is a run or a task, and no option of the other."""
+    if (arguments.run is None) == (arguments.task is None):
+        got = "got neither" if arguments.run is None else "got both"
+        raise DataError(f"{got} --run and --task; expected --run RUN, or --task TASK --model MODEL")
+    kind, other, options = ("--task", "--run", _OF_RUNS) if arguments.run is None else ("--run", "--task", _OF_TASKS)
+    for name in options:
+        if getattr(arguments, name) != parser.get_default(name):
+            raise DataError(f"{pipeline_lines.flag(name)}: goes with {other}, and not with {kind}; leave it out")
+
+
+def _answer_by_pipeline(arguments: argparse.Namespace) -> int:
+    from tfft import console, environment
+
+    pipeline_lines.check_options(arguments)
+    if not arguments.verbose:
+        console.silence_libraries()
+    environment.check()
+    pipeline_lines.print_answers(arguments)
+    return 0
 
 
 def _checked_files(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
     """Looked at before anything is loaded."""
     source, output = arguments.input, arguments.output
-    # Bytes that are not of the terminal's encoding come as halves of surrogate pairs.
-    if wrong := [number for number, text in enumerate(arguments.texts, 1) if _is_broken(text)]:
-        raise DataError(f"text {wrong[0]} is not UTF-8; correct it")
+    typed.check_texts(arguments.texts)
     if (source is None) != (output is None):
         given, lacking = ("--output", "--input") if source is None else ("--input", "--output")
         raise DataError(f"{given}: expected {lacking} as well: the rows of one file go into the other")
@@ -126,10 +155,6 @@ def _checked_files(arguments: argparse.Namespace) -> tuple[Path | None, Path | N
     if output.exists() and not arguments.overwrite:
         raise RunError(f"--output: {output} is there already; give another file, or --overwrite to replace it")
     return source, output
-
-
-def _is_broken(text: str) -> bool:
-    return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _columns(arguments: argparse.Namespace, predictor: Predictor) -> tuple[str, ...]:
@@ -200,29 +225,6 @@ def _plain(entity: Any) -> dict[str, Any]:
 
 
 # --- Texts that are typed or piped ------------------------------------------------------------------------------------
-
-
-def _lines_of_standard_input() -> Iterator[str]:
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.decode().removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"standard input, line {number}: is not UTF-8 ({error.reason}); convert it") from None
-
-
-def _pairs(texts: Iterable[str], by_tab: bool) -> Iterator[tuple[str, ...]]:
-    """Lines with a tab between two texts, or texts two by two."""
-    if by_tab:
-        for number, line in enumerate(texts, 1):
-            pair = tuple(line.split("\t"))
-            if len(pair) != 2:
-                raise DataError(f"standard input, line {number}: expected two texts with a tab between them")
-            yield pair
-        return
-    given = list(texts)
-    if len(given) % 2:
-        raise DataError(f"got {len(given)} texts; expected pairs of them, as the model was trained on")
-    yield from zip(given[::2], given[1::2], strict=True)
 
 
 def _print_answers(
