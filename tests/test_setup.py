@@ -29,7 +29,7 @@ DISTRIBUTIONS = {
     "grpc": "grpcio",
 }
 # Extras with what a user may want; each is loaded only where it is asked for.
-OPTIONAL = ("mlflow", "wandb")
+OPTIONAL = ("mlflow", "wandb", "onnx")
 VERBS = ("setup", "quickstart", "test", "test-real", "bench", "style", "quality", "lock")
 
 

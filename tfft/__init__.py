@@ -62,7 +62,17 @@ _MODULES = (
     "sweep",
 )
 
-__all__ = ["Evaluation", "FitResult", "RateCurve", "Recipe", "SeedsResult", "__version__", "load", "pipeline", *_MODULES]
+__all__ = [
+    "Evaluation",
+    "FitResult",
+    "RateCurve",
+    "Recipe",
+    "SeedsResult",
+    "__version__",
+    "load",
+    "pipeline",
+    *_MODULES,
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -97,8 +97,7 @@ def _found(
     name = os.fspath(model)
     folder = locations.resolve(name, "model")
     if (folder / "recipe.yaml").is_file():
-        from tfft.loaded import recipe_of
-        from tfft.run_directory import find_model
+        from tfft.run_directory import find_model, recipe_of
 
         recipe = recipe_of(find_model(name))
         assert recipe is not None, "there is a recipe.yaml"

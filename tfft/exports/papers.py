@@ -56,9 +56,9 @@ print(model.signatures["serving_default"](**inputs)["logits"])
 ```python
 import json
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter  # or tensorflow.lite.Interpreter
+from tensorflow import lite  # or, without TensorFlow, from ai_edge_litert import interpreter as lite
 
-answer = Interpreter("{folder}/{file}").get_signature_runner("serving_default")
+answer = lite.Interpreter("{folder}/{file}").get_signature_runner("serving_default")
 rows = json.load(open("{folder}/request.json"))["inputs"]
 print(answer(**{{name: np.array(ids, np.int32) for name, ids in rows.items()}})["logits"])
 ```

@@ -61,18 +61,13 @@ def of_texts(path: str, texts: dict[str, list[str]]) -> np.ndarray:
 
 
 def lite(path: str) -> Answer:
-    """A file of TensorFlow Lite, by LiteRT where that is installed."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        import warnings
+    """A file of TensorFlow Lite."""
+    import warnings
 
-        warnings.filterwarnings("ignore", category=UserWarning)
-        import tensorflow as tf
+    import tensorflow as tf
 
-        Interpreter = tf.lite.Interpreter
-
-    interpreter = Interpreter(model_path=path, num_threads=os.cpu_count())
+    warnings.filterwarnings("ignore", category=UserWarning)  # that LiteRT, a package of its own, is to be taken
+    interpreter = tf.lite.Interpreter(model_path=path, num_threads=os.cpu_count())
     runner = interpreter.get_signature_runner("serving_default")
     return lambda inputs: np.asarray(runner(**inputs)["logits"])
 
