@@ -232,7 +232,7 @@ def _run(
     from tfft.compiled import Programs
     from tfft.console import Voice
     from tfft.models import checkpoint
-    from tfft.run_directory import STATES, FollowedDirectory, RunDirectory
+    from tfft.run_directory import STATES, FollowedDirectory, RunDirectory, checksums
 
     environment.check()
     cluster = workers.find(recipe.runtime.strategy, recipe.runtime.workers)
@@ -316,6 +316,8 @@ def _run(
         if distribution.is_chief:
             _save(folder, model, tokenizer, problem, prepared, trained, scorers)
         report = {**scores, **_report(ready, trained, started)}
+        if distribution.is_chief:
+            report["weights"] = checksums(folder / "model")
         if reads_features:
             report["timing"]["features_seconds"] = features_seconds
         if programs is not None:

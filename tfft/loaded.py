@@ -13,7 +13,7 @@ from tfft.models import checkpoint, headed, save
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.load import load_classifier
 from tfft.predictor import Predictor
-from tfft.run_directory import find_model, recipe_of
+from tfft.run_directory import check_weights, find_model, recipe_of
 
 
 def load(run: str | os.PathLike[str], *, calibrated: bool = False) -> Predictor:
@@ -27,7 +27,8 @@ def load(run: str | os.PathLike[str], *, calibrated: bool = False) -> Predictor:
             the same.
 
     Raises:
-        RunError: there is no such folder, or the run in it is not finished; or it has no temperature for these weights.
+        RunError: there is no such folder, or the run in it is not finished, or its weights are not those that it has
+            written; or it has no temperature for these weights.
         RecipeError: the run's recipe cannot be read, as where a newer tfft wrote it.
         ModelError: the model cannot be loaded, or is for something other than labels of texts or words.
     """
@@ -36,6 +37,8 @@ def load(run: str | os.PathLike[str], *, calibrated: bool = False) -> Predictor:
     model_folder = folder if recipe is None else folder / "model"
     if not (model_folder / "config.json").is_file():
         raise RunError(f"{model_folder} holds no config.json, so there is no model; copy the folder again")
+    if recipe is not None:
+        check_weights(folder)
     source = checkpoint.find(str(model_folder))
     tokenizer = checkpoint.load_tokenizer(source)
     problem_type = _problem_type(source)

@@ -292,6 +292,23 @@ def find_model(run: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def checksums(model: Path) -> dict[str, str]:
+    """The SHA-256 of each file of weights in a model's folder."""
+    return {one.name: whole.sha256(one) for one in sorted(model.glob("*.safetensors"))}
+
+
+def check_weights(run: Path) -> None:
+    """Raises a RunError where a run's weights are not those that it has written, as far as it says which."""
+    model = run / "model"
+    written = whole.read_json(run / FINISHED).get("weights")
+    if isinstance(written, dict) and (found := checksums(model)) != written:
+        wrong = next(name for name in sorted({*written, *found}) if written.get(name) != found.get(name))
+        raise RunError(
+            f"run: {model / wrong} is not what the run has written (its checksum is not that in {FINISHED}); copy the "
+            f"run again, or where the weights were changed on purpose give {model}"
+        )
+
+
 def recipe_of(folder: Path, overrides: Sequence[str] = ()) -> Recipe | None:
     """The recipe of a run with these overrides; it need not name rows. None where the folder is a model's alone.
 

@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from tfft.whole import whole_folder
+from tfft.whole import sha256, whole_folder
 
 TENSORS, FACTS = "tensors.safetensors", "state.json"
 PREFIX = "step-"
 KEPT = 2
 # Raised whenever what a state holds, or what it means, changes.
 FORMAT = 3
-_CHUNK = 1 << 20
 # What safetensors calls the types.
 _TYPES = {
     **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
@@ -136,7 +135,7 @@ def read(folder: Path) -> State:
     about = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if about["format"] != FORMAT:
         raise ValueError(f"its format is {about['format']}, of another version of tfft")
-    if about["sha256"] != _sha256(folder / TENSORS):
+    if about["sha256"] != sha256(folder / TENSORS):
         raise ValueError(f"{TENSORS} is not what was written")
     with safe_open(folder / TENSORS, framework="numpy") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -150,14 +149,6 @@ def facts_of_all(root: Path) -> dict[Path, dict[str, Any]]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found[folder] = _from_json(json.loads((folder / FACTS).read_text(encoding="utf-8"))["facts"])
     return found
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _to_json(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
+
+_CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
@@ -35,6 +38,15 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, of any size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -169,6 +169,11 @@ def test_calibration(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
     plain.model.weights[-1].assign_add([0.5, 0.0])
     plain.model.save_pretrained(run / "model", safe_serialization=True)
+    with pytest.raises(UserError, match=r"model.safetensors is not what the run has written .*; copy the run again"):
+        tfft.load(run)
+    told = json.loads((run / "metrics.json").read_text())
+    del told["weights"]  # as of a run of a version that did not say
+    (run / "metrics.json").write_text(json.dumps(told))
     with pytest.raises(UserError, match="of other weights"):
         tfft.load(run, calibrated=True)
     assert tfft.evaluate(run, split="validation", resamples=20, verbose=False).calibrated is None
