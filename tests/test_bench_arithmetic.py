@@ -270,6 +270,7 @@ def test_a_checkpoint_of_unknown_sizes_is_said_with_status_2(capsys, arguments):
     assert "config.json has no 'intermediate_size'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_processors_product_is_measured_in_a_process():
     assert whole_job.product_peak() > 1e6
 

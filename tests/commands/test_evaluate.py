@@ -137,6 +137,7 @@ def test_a_slice_is_as_a_file_of_its_rows(run: Path, tmp_path: Path) -> None:
     assert tfft.evaluate(run, texts, resamples=50, seed=1, verbose=False).scores["loss"] != given.scores["loss"]
 
 
+@pytest.mark.slow
 def test_calibration(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [str(row[0]) for row in noisy(40, begin=100)]
     plain = tfft.load(run)
@@ -183,6 +184,7 @@ def _by_label(predictor: Any, texts: list[str]) -> list[list[Any]]:
     return [sorted(row) for row in predictor.predict(texts, top_k=2)]
 
 
+@pytest.mark.slow
 def test_several_labels(tmp_path: Path, tiny_checkpoint: Path) -> None:
     rows = [{"text": row[0], "label": ["x", "y"][: 1 + int(str(row[1]))]} for row in noisy(40)]
     data = {"text_columns": ["text"]}

@@ -144,6 +144,7 @@ def test_texts_that_have_no_answer(tiny: dict[str, Tiny], monkeypatch: pytest.Mo
             predict.main(["--verbose", "--task", task, "--model", str(tiny[name].folder), *more])
 
 
+@pytest.mark.slow
 def test_as_it_is_typed(tiny: dict[str, Tiny]) -> None:
     """Answers alone on standard output; a mistake is one line, and loads no TensorFlow."""
     code = (
@@ -198,6 +199,7 @@ def test_a_finished_run_with_the_tutorials_head(tmp_path: Path, tiny_checkpoint:
         tfft.pipeline("fill-mask", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub(tiny: dict[str, Tiny], tmp_path: Path) -> None:
     """What is fetched is said before it is; see also `test_hub`."""
     arguments = ["--task", "fill-mask", "--model", "owner/tiny", "the [MASK]", "--top-k", "1"]

@@ -58,6 +58,10 @@ def test_sst2_learns_from_a_thousand_phrases(tmp_path: Path) -> None:
     labels = [one.label for one in tfft.load(tmp_path / "run").predict(texts)]
     answers = tfft.pipeline("sentiment-analysis", tmp_path / "run", verbose=False)(texts)
     assert [one["label"] for one in answers] == labels
+    exported = tfft.export(tmp_path / "run", "savedmodel", tmp_path / "saved", rows=len(texts), verbose=False).report
+    for answers in (exported, exported["texts"]):  # of token ids, and of strings that the model itself tokenizes
+        assert answers["changed_predictions"] == 0 and answers["max_logit_difference"] < 1e-3
+    assert exported["rows"] == len(texts)
     with pytest.raises(tfft.errors.ModelError, match=r"it can do text-classification$"):
         tfft.pipeline("fill-mask", tmp_path / "run")
 

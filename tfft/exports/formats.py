@@ -140,7 +140,7 @@ def _keras_weights(source: Source, folder: Path) -> tuple[str, str]:
         source.model.save_weights(path)
     source.model.config.save_pretrained(folder)
     source.tokenizer.save_pretrained(folder)
-    return "keras_weights", os.pathsep.join([str(path), str(source.folder)])
+    return "keras_weights", "\n".join([str(path), str(source.folder)])
 
 
 def _save(served: Served, folder: Path) -> None:

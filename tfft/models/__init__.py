@@ -10,6 +10,7 @@
 - `accelerate`, of `faster`: the same encoder with less work
 - `dropout`: masks that follow from a seed and a counter, which can be saved
 - `averages`: averages of weights in place of the last step's
+- `attentions`: what tokens attend to, and what an answer depends on
 - `save`: a model to a folder that `from_pretrained` takes
 
 Example:
