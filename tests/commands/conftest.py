@@ -9,8 +9,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import tfft
 
 GOOD = ("good", "nice", "fine", "great")
 BAD = ("bad", "poor", "awful", "sad")
@@ -73,6 +76,13 @@ class Job:
         process = self.start(*more)
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def fitted(folder: Path, checkpoint: Path, **settings: Any) -> tfft.FitResult:
+    """A run of such a job, trained in this process; `settings` as of `tfft.fit`."""
+    write_csv(folder / "train.csv", rows_of(41))
+    write_csv(folder / "validation.csv", rows_of(12, begin=100))
+    return tfft.fit(Job(folder, checkpoint).arguments()[1], verbose=False, **settings)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfft
-from tests.commands.conftest import Job, rows_of, write_csv
+from tests.commands.conftest import fitted
 from tfft import attention
 from tfft.attention import page
 from tfft.errors import DataError, RunError, UserError
@@ -24,10 +24,7 @@ NASTY = '</script><script>document.title = "broken"</script><img src="http://now
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tfft.FitResult:
-    folder = tmp_path_factory.mktemp("classes")
-    write_csv(folder / "train.csv", rows_of(41))
-    write_csv(folder / "validation.csv", rows_of(12, begin=100))
-    return tfft.fit(Job(folder, tiny_checkpoint).arguments()[1], verbose=False)
+    return fitted(tmp_path_factory.mktemp("classes"), tiny_checkpoint)
 
 
 def test_before_and_after(trained: tfft.FitResult, tmp_path: Path, tiny_checkpoint: Path, capsys: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tfft
-from tests.commands.conftest import Job, rows_of, write_csv
+from tests.commands.conftest import fitted, rows_of
 from tests.conftest import files_no_larger_than
 from tfft import export
 from tfft.errors import ModelError, RunError, UserError
@@ -25,11 +25,12 @@ TEXTS = ["a good film", "awful", "it was a nice movie and not a bad one"]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tfft.FitResult:
     """A run of two classes, with `max_length` 16."""
-    folder = tmp_path_factory.mktemp("classes")
-    write_csv(folder / "train.csv", rows_of(41))
-    write_csv(folder / "validation.csv", rows_of(12, begin=100))
-    job = Job(folder, tiny_checkpoint)
-    return tfft.fit(job.arguments()[1], data={"max_length": 16}, training={"learning_rate": 1e-2}, verbose=False)
+    return fitted(
+        tmp_path_factory.mktemp("classes"),
+        tiny_checkpoint,
+        data={"max_length": 16},
+        training={"learning_rate": 1e-2},
+    )
 
 
 def logits_of(result: tfft.FitResult, texts: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:

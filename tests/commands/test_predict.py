@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import tfft
-from tests.commands.conftest import Job, rows_of, write_csv
+from tests.commands.conftest import fitted, rows_of, write_csv
 from tests.conftest import files_no_larger_than
 from tfft import predict
 from tfft.errors import UserError
@@ -29,11 +29,7 @@ TEXTS = [text for text, _ in rows_of(12, begin=100)]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tfft.FitResult:
     """A run of two classes, with `max_length` 16."""
-    folder = tmp_path_factory.mktemp("classes")
-    write_csv(folder / "train.csv", rows_of(41))
-    write_csv(folder / "validation.csv", rows_of(12, begin=100))
-    job = Job(folder, tiny_checkpoint)
-    return tfft.fit(job.arguments()[1], data={"max_length": 16}, verbose=False)
+    return fitted(tmp_path_factory.mktemp("classes"), tiny_checkpoint, data={"max_length": 16})
 
 
 def fit(folder: Path, checkpoint: Path, data: dict[str, Any], **settings: Any) -> tfft.FitResult:
