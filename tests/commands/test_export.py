@@ -77,6 +77,7 @@ def test_a_saved_model_answers_as_the_run(trained: tfft.FitResult, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # that LiteRT, a package of its own, is to be taken
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_tensorflow_lite(trained: tfft.FitResult, tmp_path: Path, precision: str, capsys: Any) -> None:
     exported = export.export(trained.output_dir, "tflite", tmp_path / "lite", precision=precision, tolerance=0.2)

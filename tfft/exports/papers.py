@@ -44,10 +44,12 @@ curl -d @request.json http://localhost:8501/v1/models/{name}:predict
 
 ```python
 import json
+from pathlib import Path
+
 import tensorflow as tf
 
 model = tf.saved_model.load("{folder}/1")
-rows = json.load(open("{folder}/request.json"))["inputs"]
+rows = json.loads(Path("{folder}/request.json").read_text())["inputs"]
 inputs = {{name: tf.constant(ids, tf.int32) for name, ids in rows.items()}}
 print(model.signatures["serving_default"](**inputs)["logits"])
 ```
@@ -55,22 +57,26 @@ print(model.signatures["serving_default"](**inputs)["logits"])
     "tflite": """
 ```python
 import json
+from pathlib import Path
+
 import numpy as np
 from tensorflow import lite  # or, without TensorFlow, from ai_edge_litert import interpreter as lite
 
 answer = lite.Interpreter("{folder}/{file}").get_signature_runner("serving_default")
-rows = json.load(open("{folder}/request.json"))["inputs"]
+rows = json.loads(Path("{folder}/request.json").read_text())["inputs"]
 print(answer(**{{name: np.array(ids, np.int32) for name, ids in rows.items()}})["logits"])
 ```
 """,
     "onnx": """
 ```python
 import json
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession("{folder}/model.onnx")
-rows = json.load(open("{folder}/request.json"))["inputs"]
+rows = json.loads(Path("{folder}/request.json").read_text())["inputs"]
 print(session.run(["logits"], {{name: np.array(ids, np.int32) for name, ids in rows.items()}})[0])
 ```
 """,
