@@ -6,8 +6,10 @@ tfft. A `tf.keras` that is already Keras 3 would mix the two and fail far from t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from tfft.console import quiet_stderr
@@ -27,7 +29,7 @@ if not _same_keras:
         "need Keras 2; import tfft before tensorflow, or set TF_USE_LEGACY_KERAS=1 before Python starts"
     )
 
-__all__ = ["compiled_by_xla", "generators", "inner_optimizer", "keras", "slurm_step", "tf"]
+__all__ = ["compiled_by_xla", "forgetting_gradients", "generators", "inner_optimizer", "keras", "slurm_step", "tf"]
 
 
 def compiled_by_xla() -> bool:
@@ -36,6 +38,24 @@ def compiled_by_xla() -> bool:
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
     return not tf.executing_eagerly() and bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+@contextlib.contextmanager
+def forgetting_gradients() -> Iterator[None]:
+    """What was trained in the body can be freed afterwards; it cannot be differentiated any more.
+
+    TensorFlow registers the gradient of every function that a graph calls, for as long as the process lives, and each
+    holds its graph with all variables in it.
+    """
+    from tensorflow.python.framework import ops
+
+    registry = ops.gradient_registry._registry
+    before = set(registry)
+    try:
+        yield
+    finally:
+        for name in set(registry) - before:
+            del registry[name]
 
 
 def inner_optimizer(optimizer: Any) -> Any:

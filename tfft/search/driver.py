@@ -172,12 +172,17 @@ class Driver:
         return process
 
     def _train_here(self, work: Work) -> None:
-        from tfft.backend import keras
+        from tfft.backend import forgetting_gradients, keras
 
         assert work.order is not None
         for name in filter(slots.is_of_a_cluster, list(os.environ)):
             del os.environ[name]
-        with self._log(work) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        with (
+            self._log(work) as log,
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+            forgetting_gradients(),
+        ):
             try:
                 training.attempt(work.order)
             except Exception:
