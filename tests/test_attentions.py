@@ -72,7 +72,7 @@ def test_importance_of_a_linear_model_is_its_weights(tokenizer: Any) -> None:
     """Of what adds up a score for each token, the tokens' importance is those scores less that of padding."""
 
     class Adding(keras.Model):
-        config = type("Config", (), {"max_position_embeddings": 66})()
+        config = type("Config", (), {"max_position_embeddings": 64, "model_type": "adding"})()
 
         def __init__(self) -> None:
             super().__init__()
@@ -104,6 +104,26 @@ def test_importance_of_a_linear_model_is_its_weights(tokenizer: Any) -> None:
     np.testing.assert_allclose(found.values, expected, atol=1e-5)
     with pytest.raises(ModelError, match="gave no attentions"):
         attentions.attend(model, tokenizer, TEXT, 64)
+
+
+def test_models_whose_importance_cannot_be_measured(model: keras.Model, tokenizer: Any) -> None:
+    class Deaf(keras.Model):
+        config = model.config
+
+        def get_input_embeddings(self) -> Any:
+            return model.get_input_embeddings()
+
+        def call(self, inputs: Any, training: bool = False) -> Any:
+            return model({"input_ids": inputs["input_ids"]}, training=training)
+
+    class Otherwise(Deaf):
+        def call(self, inputs: Any, training: bool = False, inputs_embeds: Any = None) -> Any:
+            logits = tf.ones([1, 2]) if "inputs_embeds" in inputs else tf.zeros([1, 2])
+            return type("Output", (), {"logits": logits})()
+
+    for made, said in ((Deaf(), "takes no inputs_embeds"), (Otherwise(), "otherwise than token ids")):
+        with pytest.raises(ModelError, match=said):
+            attentions.integrated_gradients(made, tokenizer, TEXT, 0, 64)
 
 
 @pytest.mark.parametrize("family", sorted(families.FAMILIES))

@@ -9,11 +9,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests import families
-from tfft.exports import pytorch
+from tfft.exports import FORMS, formats, pytorch
 from tfft.models import checkpoint
 from tfft.models.load import load_classifier, load_weights
 
 FAMILIES = sorted(families.FAMILIES)
+
+
+def test_every_form_has_what_writes_it() -> None:
+    assert set(formats.WRITERS) == set(FORMS)
 
 
 def test_weights_go_back_to_the_names_and_layouts_that_pytorch_wrote(tiny_checkpoint: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import files_no_larger_than
 from tfft import lock
 from tfft.errors import RunError
-from tfft.run_directory import ENTRIES, RunDirectory
+from tfft.run_directory import ENTRIES, RunDirectory, check_weights, checksums
 
 Put = Callable[[Path], None]
 
@@ -479,3 +479,33 @@ def test_csv_is_read_as_it_was_written(folder: RunDirectory) -> None:
 def test_a_table_whose_rows_lack_columns(folder: RunDirectory) -> None:
     folder.write_table("history.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "val_f1": 0.25}, {}])
     assert (folder / "history.csv").read_text() == "epoch,loss,val_f1\n1,0.5,\n2,,0.25\n,,\n"
+
+
+def test_weights_are_those_that_the_run_has_written(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    weights = model / "model.safetensors"
+
+    def finish(**more: object) -> None:
+        (tmp_path / "metrics.json").write_text(json.dumps({"eval": {}, **more}))
+
+    def wrong() -> str:
+        with pytest.raises(RunError) as refused:
+            check_weights(tmp_path)
+        return str(refused.value)
+
+    weights.write_bytes(b"abc")
+    finish()
+    check_weights(tmp_path)  # of a run that says nothing of its weights
+
+    finish(weights=checksums(model))
+    check_weights(tmp_path)
+    # The SHA-256 of `abc`, as FIPS 180-2 prints it.
+    assert checksums(model) == {weights.name: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    (model / "more.safetensors").write_bytes(b"abc")
+    assert f"run: {model / 'more.safetensors'} is not what the run has written" in wrong()
+    (model / "more.safetensors").unlink()
+    weights.write_bytes(b"abd")
+    assert f"{weights} is not what the run has written" in wrong()
+    weights.unlink()
+    assert f"or where the weights were changed on purpose give {model}" in wrong()

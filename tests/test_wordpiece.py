@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 from transformers import BertTokenizerFast
 
 from tfft.backend import tf
@@ -125,4 +126,7 @@ def test_what_cannot_be_had(tokenizer: Any) -> None:
     more = copy.deepcopy(tokenizer)
     more.add_tokens(["tfft"])
     assert wordpiece.hindrance(more) == "it has words of its own beside its special tokens"
+    other = copy.deepcopy(tokenizer)
+    other.backend_tokenizer.normalizer = normalizers.Lowercase()
+    assert wordpiece.hindrance(other) == "it is not BERT's WordPiece (Lowercase, BertPreTokenizer, WordPiece)"
     assert wordpiece.hindrance(object()) == "it is none of the tokenizers library"

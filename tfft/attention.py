@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfft import command, drawing, pages
-from tfft.errors import DataError, ModelError, RunError
+from tfft.errors import DataError, ModelError
 from tfft.run_directory import find_model
 from tfft.whole import whole_folder
 
@@ -115,7 +115,7 @@ def attention(
         UserError: the run or the checkpoint cannot be used, or the output is in the way.
     """
     output = Path(output)
-    _check_output(output, overwrite)
+    command.check_new_folder(output, overwrite, PAGE, "was not written by tfft.attention")
     find_model(run)
     from tfft import console, environment
 
@@ -136,18 +136,9 @@ def attention(
         (folder / PAGE).write_text(page(texts, after, before, importance, answer), encoding="utf-8")
     voice = console.Voice(silent=not verbose)
     if answer is not None:
-        voice.say(f"answer: {answer}")
+        voice.say(f"answer: {console.printable(answer)}")
     voice.say(f"the page is {output / PAGE}; the pictures are beside it")
     return Seen(output, after, before, importance, answer)
-
-
-def _check_output(output: Path, overwrite: bool) -> None:
-    if not output.absolute().parent.is_dir():
-        raise RunError(f"--output: {output} cannot be made; give a folder in one that exists")
-    if output.exists() and not overwrite:
-        raise RunError(f"--output: {output} is there already; give another folder, or --overwrite to replace it")
-    if output.exists() and not (output / PAGE).is_file():
-        raise RunError(f"--output: {output} was not written by tfft.attention (it has no {PAGE}); it is not replaced")
 
 
 def _check_text(text: str | tuple[str, ...], predictor: Predictor) -> None:
@@ -205,8 +196,6 @@ def _explained(
 
 
 def _draw(folder: Path, after: Attended, before: Attended | None) -> None:
-    from tfft.models.attentions import rollout
-
     def picture(values: np.ndarray, title: str) -> Any:
         return drawing.heat_map(values, after.tokens, after.tokens, title)
 
@@ -218,8 +207,7 @@ def _draw(folder: Path, after: Attended, before: Attended | None) -> None:
         saved(maps, f"heads-layer-{layer}.png")
     means = after.attentions.mean(axis=1)
     saved([picture(one, f"layer {layer}") for layer, one in enumerate(means, 1)], "layers.png")
-    rolled = rollout(after.attentions)
-    saved([picture(one, f"rollout, layer {layer}") for layer, one in enumerate(rolled, 1)], "rollout.png")
+    saved([picture(one, f"rollout, layer {layer}") for layer, one in enumerate(after.rollout, 1)], "rollout.png")
     if before is not None:
         pairs = zip(before.attentions.mean(axis=1), means, strict=True)
         maps = [
@@ -231,12 +219,10 @@ def _draw(folder: Path, after: Attended, before: Attended | None) -> None:
 
 
 def _save_arrays(folder: Path, after: Attended, before: Attended | None, importance: Importance | None) -> None:
-    from tfft.models.attentions import rollout
-
     arrays: dict[str, Any] = {
         "tokens": np.array(after.tokens),
         "after": after.attentions,
-        "rollout": rollout(after.attentions).astype(np.float32),
+        "rollout": after.rollout.astype(np.float32),
     }
     if before is not None:
         arrays["before"] = before.attentions
@@ -267,13 +253,10 @@ def page(
 
 
 def _packed(name: str, attended: Attended) -> dict[str, str]:
-    from tfft.models.attentions import rollout
-
     def packed(shares: np.ndarray) -> str:
         return base64.b64encode(np.rint(shares * 255).astype(np.uint8).tobytes()).decode("ascii")
 
-    attentions = attended.attentions
-    return {"name": name, "attentions": packed(attentions), "rollout": packed(rollout(attentions))}
+    return {"name": name, "attentions": packed(attended.attentions), "rollout": packed(attended.rollout)}
 
 
 def _marked(importance: Importance) -> Mapping[str, Any]:

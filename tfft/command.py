@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from tfft.errors import RunError, Terminated, UserError
 
 USER_ERROR_STATUS = 2
+# Of a probability that is written as text; a row's batch has its say in the seventh.
+DECIMALS = 6
 # 128 + SIGINT and 128 + SIGTERM, as shells report them.
 INTERRUPTED_STATUS = 130
 TERMINATED_STATUS = 143
@@ -52,6 +54,22 @@ def check_can_be_written(path: Path) -> None:
     """Raises a RunError where `--output` is a folder, or lies in none."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise RunError(f"--output: {path} cannot be written; give a file in a folder that exists")
+
+
+def check_new_folder(path: Path, overwrite: bool, mark: str, otherwise: str) -> None:
+    """Raises a RunError where `--output` cannot be made, or is in the way.
+
+    Args:
+        overwrite: whether one that the same command has made may be replaced.
+        mark: the file by which such a one is known.
+        otherwise: what is said of a folder without it.
+    """
+    if not path.absolute().parent.is_dir():
+        raise RunError(f"--output: {path} cannot be made; give a folder in one that exists")
+    if path.exists() and not overwrite:
+        raise RunError(f"--output: {path} is there already; give another folder, or --overwrite to replace it")
+    if path.exists() and not (path / mark).is_file():
+        raise RunError(f"--output: {path} {otherwise} (it has no {mark}), so it is not replaced")
 
 
 def make_callable(module_name: str, function_name: str) -> None:

@@ -184,16 +184,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_and_recipe(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> tuple[Path, Recipe]:
-    from tfft.run_directory import find_model, recipe_of
+    from tfft.run_directory import find_run
 
-    folder = find_model(run)
-    recipe = recipe_of(folder, overrides)
-    if recipe is None:
-        raise RunError(
-            f"run: {folder} holds a model alone, without the recipe that says how rows are read; give the output_dir "
-            "of a finished run"
-        )
-    return folder, recipe
+    return find_run(run, "the recipe that says how rows are read", overrides)
 
 
 # --- The story --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tfft import __version__, command, tasks
 from tfft.errors import ModelError, RunError
 from tfft.exports import FORMS, PRECISIONS
-from tfft.run_directory import disk_errors, find_model, recipe_of
+from tfft.run_directory import disk_errors, find_run
 from tfft.whole import whole_folder
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def export(
     """
     output = Path(output)
     _check(to, precision, output, overwrite)
-    folder, recipe = _finished_run(run)
+    folder, recipe = find_run(run, "validation rows to try an export on")
     from tfft import console, environment, validated
 
     environment.check()
@@ -167,29 +167,7 @@ def _check(to: str, precision: str, output: Path, overwrite: bool) -> None:
         raise ModelError(f"--precision: got {precision}; expected one of {', '.join(PRECISIONS)}")
     if precision != "float32" and to != "tflite":
         raise ModelError(f"--precision: got {precision}; expected float32 with --to {to}, or --to tflite")
-    if not output.absolute().parent.is_dir():
-        raise RunError(f"--output: {output} cannot be made; give a folder in one that exists")
-    if not output.exists():
-        return
-    if not overwrite:
-        raise RunError(f"--output: {output} is there already; give another folder, or --overwrite to replace an export")
-    if not (output / "export.json").is_file():
-        raise RunError(f"--output: {output} is no export of tfft (it has no export.json), so it is not replaced")
-
-
-def _finished_run(run: str | os.PathLike[str]) -> tuple[Path, Recipe]:
-    """The folder of a run, and its recipe.
-
-    Raises:
-        RunError: it is a model's folder, or no run at all.
-    """
-    folder = find_model(run)
-    recipe = recipe_of(folder)
-    if recipe is None:
-        raise RunError(
-            f"run: {folder} is a model's folder, without validation rows to try an export on; give the folder of a run"
-        )
-    return folder, recipe
+    command.check_new_folder(output, overwrite, "export.json", "is no export of tfft")
 
 
 def _report(

@@ -228,11 +228,11 @@ def _run(
     callbacks: Sequence[Any] = (),
 ) -> FitResult | None:
     """The whole training. Nothing is written before everything that can be wrong has been looked at."""
-    from tfft import environment, reporting, workers
+    from tfft import environment, lock, reporting, workers
     from tfft.compiled import Programs
     from tfft.console import Voice
     from tfft.models import checkpoint
-    from tfft.run_directory import STATES, FollowedDirectory, RunDirectory, checksums
+    from tfft.run_directory import LOCK, STATES, FollowedDirectory, RunDirectory, checksums
 
     environment.check()
     cluster = workers.find(recipe.runtime.strategy, recipe.runtime.workers)
@@ -243,6 +243,7 @@ def _run(
         reporting.check(recipe)
     if not is_dry:
         if resume != "no" and folder.is_finished and not overwrite:
+            lock.clear(folder / LOCK)  # it may have been killed after its last file
             voice.say(f"{folder.path} holds a finished run; nothing is left to do")
             return None
         folder.check(overwrite, resume != "no")

@@ -35,6 +35,12 @@ def holder(path: Path) -> str | None:
     return f"process {pid} for {age}" if pid != os.getpid() and _lives(pid) else None
 
 
+def clear(path: Path) -> None:
+    """Takes away the lock of a process that died; one that is held stays."""
+    if holder(path) is None:
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
     """Holds the lock in the body.
@@ -43,8 +49,7 @@ def held(path: Path) -> Iterator[None]:
         Held: somebody else does.
         OSError: the file cannot be written.
     """
-    if holder(path) is None:
-        path.unlink(missing_ok=True)
+    clear(path)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n{platform.node()}\n{time.time():.0f}")

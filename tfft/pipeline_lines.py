@@ -10,15 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tfft import typed
+from tfft import command, typed
 from tfft.errors import DataError
 from tfft.models.abilities import task_of
 
 if TYPE_CHECKING:
     from tfft.models.mended import InBatches
 
-# Of a probability, as in the answers of runs.
-DECIMALS = 6
 _QUESTIONS_AT_ONCE = 512
 _GENERATION = ("max_new_tokens", "seed")
 # The options that a task takes; without those of the second table it cannot answer.
@@ -156,4 +154,4 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     plain = value.item() if hasattr(value, "item") else value
-    return round(plain, DECIMALS) if isinstance(plain, float) else plain
+    return round(plain, command.DECIMALS) if isinstance(plain, float) else plain

@@ -11,6 +11,7 @@ from tfft.errors import DataError, ModelError
 from tfft.models import abilities, checkpoint
 from tfft.models.abilities import TASKS
 from tfft.models.checkpoint import Checkpoint
+from tfft.recipe import LARGEST_SEED
 
 if TYPE_CHECKING:
     from tfft.models.mended import InBatches
@@ -52,7 +53,7 @@ def pipeline(
     Raises:
         ModelError: there is no such task or model, or the model cannot do the task; the message says which it can.
         HubError: the model is on the hub, which cannot be reached or does not have it.
-        RunError: the run is not finished.
+        RunError: the run is not finished, or its weights are not those that it has written.
         DataError: the seed is none. Pipelines raise it too, for texts that they cannot answer.
 
     Example:
@@ -62,8 +63,8 @@ def pipeline(
         tfft.errors.ModelError: tests/fixtures/tiny_bert_torch is a BertModel without the head for fill-mask: ...
     """
     kind = abilities.task_of(task)
-    if seed is not None and not 0 <= seed < 2**32:
-        raise DataError(f"seed: got {seed}; expected a whole number from 0 to {2**32 - 1}")
+    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+        raise DataError(f"seed: got {seed}; expected a whole number from 0 to {LARGEST_SEED}")
     voice = Voice(silent=not verbose, to_stderr=True)
     source, max_length = _found(kind, model, revision, voice)
     abilities.check(kind, source)
@@ -97,10 +98,11 @@ def _found(
     name = os.fspath(model)
     folder = locations.resolve(name, "model")
     if (folder / "recipe.yaml").is_file():
-        from tfft.run_directory import find_model, recipe_of
+        from tfft.run_directory import check_weights, find_model, recipe_of
 
         recipe = recipe_of(find_model(name))
         assert recipe is not None, "there is a recipe.yaml"
+        check_weights(folder)
         return checkpoint.find(str(folder / "model"), key="model"), recipe.data.max_length
     return checkpoint.find(name, revision, key="model", say=voice.say), None
 

@@ -24,8 +24,6 @@ ROWS_AT_ONCE = 1024
 # Options of one of the command's two doors.
 _OF_RUNS = ("input", "output", "columns", "prefix", "encoding", "rows_at_once", "overwrite")
 _OF_TASKS = ("model", "context", "candidate_labels", "max_new_tokens", "seed", "aggregation_strategy")
-# Of a probability; a row's batch has its say in the seventh.
-DECIMALS = 6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,19 +207,22 @@ def answers_of(predictor: Predictor, texts: Sequence[Any], top_k: int | None) ->
         return [[[_plain(one) for one in entities]] for entities in predictor.entities(texts)]
     answers = predictor.predict(texts, top_k)
     if top_k is not None:
-        return [[value for label, share in answer for value in (label, round(share, DECIMALS))] for answer in answers]
+        return [
+            [value for label, share in answer for value in (label, round(share, command.DECIMALS))]
+            for answer in answers
+        ]
     if answers and isinstance(answers[0], Labels):
         return [
-            [list(answer.labels), *(round(share, DECIMALS) for share in answer.probabilities.values())]
+            [list(answer.labels), *(round(share, command.DECIMALS) for share in answer.probabilities.values())]
             for answer in answers
         ]
     if answers and isinstance(answers[0], float):
         return [[float(f"{answer:.7g}")] for answer in answers]
-    return [[answer.label, round(answer.probability, DECIMALS)] for answer in answers]
+    return [[answer.label, round(answer.probability, command.DECIMALS)] for answer in answers]
 
 
 def _plain(entity: Any) -> dict[str, Any]:
-    return {**entity._asdict(), "probability": round(entity.probability, DECIMALS)}
+    return {**entity._asdict(), "probability": round(entity.probability, command.DECIMALS)}
 
 
 # --- Texts that are typed or piped ------------------------------------------------------------------------------------

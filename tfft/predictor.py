@@ -125,22 +125,28 @@ class Predictor:
                 raise DataError(f"texts: number {number} is {whole}; expected {what if self.text_columns else wanted}")
         return [list(column) for column in zip(*rows, strict=True)]
 
+    def logits(self, encoded: Encoded) -> np.ndarray:
+        """The model's own, at no temperature: (texts, outputs) float32, or (tokens, outputs) where words have tags.
+
+        Args:
+            encoded: rows as this tokenizer makes them.
+        """
+        dataset, order = batches.for_prediction(
+            encoded, batch_size=self.batch_size, tokenizer=self.tokenizer, max_length=self.max_length
+        )
+        if self.has_tags:
+            return heads.token_logits_of(self.model, dataset, order, encoded.offsets)
+        of_rows = heads.logits_of(self.model, dataset, order)
+        return heads.pool_windows(of_rows, encoded.window_starts, self.window_pooling)
+
     def _logits(self, columns: list[list[str]]) -> np.ndarray:
         encoded = encode(columns, self.tokenizer, self.max_length, long_text=self.long_text)
-        logits = heads.logits_of(self.model, *self._batches(encoded))
-        return heads.pool_windows(logits, encoded.window_starts, self.window_pooling) / self.temperature
+        return self.logits(encoded) / self.temperature
 
     def _tags(self, sentences: list[list[str]]) -> list[list[WordTag]]:
         assert isinstance(self.problem, Tokens)
         words = encode_words(sentences, self.tokenizer, self.max_length)
-        dataset, order = self._batches(words.encoded)
-        logits = heads.token_logits_of(self.model, dataset, order, words.encoded.offsets)
-        return self.problem.tags(logits / self.temperature, words, sentences)
-
-    def _batches(self, encoded: Encoded) -> Any:
-        return batches.for_prediction(
-            encoded, batch_size=self.batch_size, tokenizer=self.tokenizer, max_length=self.max_length
-        )
+        return self.problem.tags(self.logits(words.encoded) / self.temperature, words, sentences)
 
 
 def _with_places(text: Any) -> tuple[str, list[tuple[int, int]]]:

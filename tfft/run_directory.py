@@ -292,6 +292,23 @@ def find_model(run: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def find_run(run: str | os.PathLike[str], lacking: str, overrides: Sequence[str] = ()) -> tuple[Path, Recipe]:
+    """The folder of a finished run, and its recipe with these overrides.
+
+    Args:
+        lacking: what a model's folder does not have for it, as messages say it.
+
+    Raises:
+        RunError: there is no such run, or a model alone.
+        RecipeError: see `recipe_of`.
+    """
+    folder = find_model(run)
+    recipe = recipe_of(folder, overrides)
+    if recipe is None:
+        raise RunError(f"run: {folder} holds a model alone, without {lacking}; give the output_dir of a finished run")
+    return folder, recipe
+
+
 def checksums(model: Path) -> dict[str, str]:
     """The SHA-256 of each file of weights in a model's folder."""
     return {one.name: whole.sha256(one) for one in sorted(model.glob("*.safetensors"))}

@@ -8,11 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfft.data import Split
-from tfft.data.encode import encode
-from tfft.data.labels import LabelMap, encode_labels
+from tfft.data import Split, encode_split
+from tfft.data.labels import encode_labels, known_labels
 from tfft.data.rows import Rows
-from tfft.data.words import encode_words
 from tfft.errors import DataError, RunError
 from tfft.predictor import Predictor
 from tfft.problems import MultiLabel, Regression, Tokens
@@ -47,15 +45,14 @@ def split_of(run: Path, predictor: Predictor, problem_type: str, most: int | Non
     try:
         rows = _rows(pandas.read_csv(path, dtype=str, keep_default_na=False), predictor)
         rows = rows.take(range(min(len(rows), most or len(rows))))
-        names = predictor.label_names
-        labels = None if rows.words else encode_labels(rows, LabelMap(names, names, problem_type))
+        labels = None
+        if rows.words is None:
+            labels = encode_labels(rows, known_labels(predictor.label_names, rows, problem_type))
     except (DataError, KeyError, ValueError) as error:
         raise RunError(f"run: {path} is not as the run has written it ({error}); copy the run again") from None
-    if rows.words is not None:
-        words = encode_words(rows.words, predictor.tokenizer, predictor.max_length)
-        return Split("validation", rows, words.encoded, None, words=words)
-    encoded = encode(rows.texts, predictor.tokenizer, predictor.max_length, long_text=predictor.long_text)
-    return Split("validation", rows, encoded, labels)
+    return encode_split(
+        "validation", rows, labels, predictor.tokenizer, predictor.max_length, long_text=predictor.long_text
+    )
 
 
 def _rows(table: DataFrame, predictor: Predictor) -> Rows:

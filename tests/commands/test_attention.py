@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfft
-from tests.commands.conftest import fitted
+from tests.commands.conftest import fitted, rows_of
 from tfft import attention
 from tfft.attention import page
 from tfft.errors import DataError, RunError, UserError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 TEXT = "a good movie and not a bad one"
+ROWS = rows_of(20)
 NASTY = '</script><script>document.title = "broken"</script><img src="http://nowhere.example/x"> &lt;'
 
 
@@ -80,6 +81,35 @@ def test_another_checkpoints_tokens(trained: tfft.FitResult, tmp_path: Path, mon
     checkpoint = trained.output_dir / "model"
     with pytest.raises(DataError, match="makes other tokens of the text"):
         attention.attention(trained.output_dir, TEXT, tmp_path / "out", compare=str(checkpoint))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tags", "numbers"])
+def test_answers_that_are_no_classes(kind: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    if kind == "tags":
+        train = [{"text": text.split(), "label": ["B-X" if label else "O"] * len(text.split())} for text, label in ROWS]
+        settings: dict[str, Any] = {"task": "token-classification"}
+    else:
+        train = [{"text": text, "label": len(text) / 10} for text, _ in ROWS]
+        settings = {"task": "text-classification", "problem_type": "regression"}
+    tfft.fit(
+        model={"name_or_path": str(tiny_checkpoint)},
+        data={"text_columns": ["text"], "label_column": "label"},
+        training={"num_train_epochs": 1, "eval_strategy": "no"},
+        train=train,
+        output_dir=tmp_path / "run",
+        verbose=False,
+        **settings,
+    )
+    seen = attention.attention(tmp_path / "run", TEXT, tmp_path / "seen", compare=str(tiny_checkpoint), verbose=False)
+    assert seen.before is not None and (tmp_path / "seen" / "before-after.png").is_file()
+    page_text = (tmp_path / "seen" / "attention.html").read_text()
+    assert ("What the answer depends on" in page_text) == (kind == "numbers")
+    if kind == "tags":
+        assert (seen.importance, seen.answer) == (None, None)
+    else:
+        [value] = tfft.load(tmp_path / "run").predict([TEXT])
+        assert float(seen.answer or "nan") == pytest.approx(value, abs=1e-3)
 
 
 def test_the_page_in_a_browser(browser: Browser, tmp_path: Path) -> None:

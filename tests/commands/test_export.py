@@ -166,6 +166,8 @@ def test_every_kind_of_answer(kind: str, tmp_path: Path, tiny_checkpoint: Path) 
     assert report["max_logit_difference"] < 1e-5
     assert report["changed_predictions"] == (None if kind == "numbers" else 0)
     assert report["rows"] == 8
+    why = {"tags": "words have tags, and", "pairs in windows": "data.long_text is sliding_window"}.get(kind)
+    assert ("none_since" in report["texts"]) == (why is not None) and (why or "") in str(report["texts"])
 
 
 @pytest.mark.slow
@@ -205,7 +207,7 @@ def wrong(trained: tfft.FitResult, folder: Path) -> Iterator[tuple[list[str], st
     run, output = str(trained.output_dir), str(folder / "out")
     (folder / "mine").mkdir()
     yield ["--run", str(folder / "none"), "--to", "tflite", "--output", output], "there is no folder"
-    yield ["--run", run + "/model", "--to", "tflite", "--output", output], "is a model's folder, without validation"
+    yield ["--run", run + "/model", "--to", "tflite", "--output", output], "a model alone, without validation rows"
     yield ["--run", run, "--to", "tflite", "--output", str(folder / "a" / "b")], "cannot be made"
     yield ["--run", run, "--to", "tflite", "--output", str(folder / "mine"), "--overwrite"], "is no export of tfft"
     yield ["--run", run, "--to", "onnx", "--precision", "int8", "--output", output], "expected float32 with --to onnx"
@@ -223,6 +225,32 @@ def test_mistakes(trained: tfft.FitResult, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=said):
             export.main(arguments)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("tolerance", ["2", "-0.1", "little"])
+def test_a_tolerance_is_a_share(tolerance: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        export.main(["--run", "r", "--to", "onnx", "--output", "o", "--tolerance", tolerance])
+    assert f"got {tolerance}; expected a number from 0 to 1" in capsys.readouterr().err
+
+
+def test_a_guide_is_safe_to_read_whatever_labels_say(trained: tfft.FitResult, tmp_path: Path) -> None:
+    import dataclasses
+
+    from tfft import loaded, problems
+    from tfft.exports import FORMS, papers
+
+    nasty = problems.SingleLabel(("</code><script>", "# `rm`\n"))
+    predictor = dataclasses.replace(loaded.load(trained.output_dir), problem=nasty)
+    report = {
+        "tfft": "0", "run": "r", "to": "savedmodel", "precision": "float32", "rows": 3, "inputs": ["input_ids"],
+        "changed_predictions": 1, "max_logit_difference": None,
+    }  # fmt: skip
+    papers.write(tmp_path, tmp_path, predictor, report, FORMS["savedmodel"])
+    guide = (tmp_path / "README.md").read_text()
+    assert "script>" not in guide and "rm" not in guide
+    assert "1 of 3 predictions changed, logits that are not finite" in guide
+    assert json.loads((tmp_path / "export.json").read_text())["labels"] == list(nasty.names)
 
 
 def test_what_a_form_needs(trained: tfft.FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,10 @@ def test_a_finished_run(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
         assert found == [{"label": one.label, "score": pytest.approx(one.probability, abs=1e-5)} for one in loaded]
     with pytest.raises(UserError, match=r"none of its labels \(0, 1\) is entailment"):
         tfft.pipeline("zero-shot-classification", job.run, candidate_labels=["a"])
+    weights = job.run / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"model.safetensors is not what the run has written"):
+        tfft.pipeline("text-classification", job.run)
 
 
 def test_a_finished_run_with_the_tutorials_head(tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import random
 import shutil
 import signal
@@ -135,7 +136,10 @@ def test_what_may_be_resumed(job: Job, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "resumed after step 12, with 2 whole epochs done" in capsys.readouterr().out
     with pytest.raises(RunError, match="holds a finished run, so there is nothing to resume"):
         tfft.fit(recipe, training=more, resume=True)
+    # As a process leaves it that was killed after its last file.
+    (job.run / "run.lock").write_text(f"{2**22 + 1}\n{platform.node()}\n0")
     assert job.fit("--resume").stdout.endswith("holds a finished run; nothing is left to do\n")
+    assert not (job.run / "run.lock").exists()
 
 
 def test_resume_begins_where_nothing_is_there_yet(job: Job, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfft import metrics
-from tfft.data import Split, batches
+from tfft.data import Split
 from tfft.data.encode import Encoded
 from tfft.errors import RunError
 from tfft.exports import reload
@@ -38,7 +38,7 @@ class Checked:
     def __init__(self, predictor: Predictor, split: Split, names: Sequence[str]) -> None:
         self._predictor, self._split, self._names = predictor, split, tuple(names)
         self._arrays = _arrays(split.encoded, predictor.tokenizer)
-        self._logits = _logits(predictor, split)
+        self._logits = predictor.logits(split.encoded)
         self.scores = self._scores(self._logits)
 
     def __len__(self) -> int:
@@ -119,19 +119,7 @@ def _arrays(encoded: Encoded, tokenizer: Any) -> dict[str, Any]:
     return arrays
 
 
-def _logits(predictor: Predictor, split: Split) -> np.ndarray:
-    encoded = split.encoded
-    dataset, order = batches.for_prediction(
-        encoded, batch_size=predictor.batch_size, tokenizer=predictor.tokenizer, max_length=predictor.max_length
-    )
-    if split.words is not None:
-        return heads.token_logits_of(predictor.model, dataset, order, encoded.offsets)
-    of_rows = heads.logits_of(predictor.model, dataset, order)
-    return heads.pool_windows(of_rows, encoded.window_starts, predictor.window_pooling)
-
-
 def _reloaded(kind: str, argument: str, *files: Path) -> Mapping[str, Any]:
-    # In the same words of the environment, but from a file: nothing of this process can help it.
     arguments = [sys.executable, reload.__file__, kind, argument, *map(str, files)]
     ended = subprocess.run(arguments, capture_output=True, text=True)
     if ended.returncode != 0:

@@ -29,7 +29,7 @@ class Source:
     """What is exported.
 
     Attributes:
-        folder: the run's, or the model's.
+        folder: the run's.
         model, tokenizer: loaded from there.
         served: the model as a function.
         examples: inputs (1, tokens) int32 of validation rows, anew at each call.

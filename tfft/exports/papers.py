@@ -93,7 +93,7 @@ print(model(**tokenizer({text}, return_tensors="pt")).logits)
 ```python
 import tfft
 
-model = tfft.load("{run}").model  # or any model of the same architecture, built
+model = tfft.load("{source}").model  # or any model of the same architecture, built
 model.load_weights("{folder}/model.weights.h5")
 ```
 """,
@@ -125,7 +125,8 @@ def write(folder: Path, final: Path, predictor: Predictor, report: Mapping[str, 
 def _guide(final: Path, predictor: Predictor, report: Mapping[str, Any], purpose: str, texts: tuple[str, ...]) -> str:
     to, outputs = report["to"], "`logits`"
     if not isinstance(predictor.problem, Regression):
-        outputs = f"`logits` and `probabilities`, of {len(predictor.label_names):,} classes ({_classes(predictor)})"
+        count = len(predictor.label_names)
+        outputs = f"`logits` and `probabilities`, of {count:,} classes, whose names are in `export.json`"
     if to in ("hf-pytorch", "keras-weights"):
         outputs = "`logits`"
     strings = ""
@@ -143,17 +144,13 @@ def _guide(final: Path, predictor: Predictor, report: Mapping[str, Any], purpose
         "tokenizer": "" if to in ("hf-pytorch", "keras-weights") else "The tokenizer is in `tokenizer/`.",
         "outputs": outputs,
         "folder": final.absolute(),
+        "source": Path(report["run"]).absolute(),
         "name": final.name,
         "file": f"model_{report['precision']}.tflite",
         "auto_class": "AutoModelFor" + type(predictor.model).__name__.rpartition("For")[2],
         "text": ", ".join(map(repr, texts)),
     }
     return (_HEAD + _USE[to]).format(**values)
-
-
-def _classes(predictor: Predictor) -> str:
-    names = predictor.label_names
-    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
 
 
 def compared(report: Mapping[str, Any]) -> str:

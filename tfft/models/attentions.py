@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from tfft.backend import keras, tf
 from tfft.errors import ModelError
+from tfft.models.checkpoint import positions
 
 # Points of the path from nothing to the text; and how many of them go through the model at once.
 STEPS, STEPS_AT_ONCE = 64, 16
@@ -27,6 +29,11 @@ class Attended:
     tokens: list[str]
     attentions: np.ndarray
 
+    @functools.cached_property
+    def rollout(self) -> np.ndarray:
+        """(layers, tokens, tokens); see `rollout`."""
+        return rollout(self.attentions)
+
 
 def check(model: keras.Model) -> None:
     """Raises a ModelError unless the model can be asked for attentions."""
@@ -39,10 +46,9 @@ def check(model: keras.Model) -> None:
 
 def encoded(model: keras.Model, tokenizer: Any, text: str | tuple[str, str], max_length: int) -> dict[str, tf.Tensor]:
     """A text, or a pair of texts, as the model's inputs (1, tokens); cut where the model has no places for more."""
-    # RoBERTa and its like count positions from 2.
-    places = getattr(model.config, "max_position_embeddings", max_length + 2) - 2
     given = (text,) if isinstance(text, str) else tuple(text)
-    found = tokenizer(*given, truncation=True, max_length=min(max_length, places))
+    most = min(max_length, positions(model.config) or max_length)
+    found = tokenizer(*given, truncation=True, max_length=most)
     return {name: tf.constant([values]) for name, values in found.items()}
 
 
