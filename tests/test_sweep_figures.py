@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tfft.pages import plots
+from tfft.pages.plots import NumberAxis, Tick
 from tfft.search import axes, charts, cost, facts, importance
-from tfft.search.axes import ChoiceAxis, NumberAxis, Tick
+from tfft.search.axes import ChoiceAxis
 
 
 def sweep_of(*trials: dict[str, Any], **more: Any) -> facts.Sweep:
@@ -98,12 +100,12 @@ def test_ticks_are_few_and_on_the_axis(low: float, factor: float, is_log: bool) 
     ],
 )
 def test_an_axis_is_never_without_length(values: list[float], ends: tuple[float, float]) -> None:
-    axis = axes.of_numbers(values, margin=0.1)
+    axis = plots.of_numbers(values, margin=0.1)
     assert (axis.low, axis.high) == pytest.approx(ends)
 
 
 def test_a_logarithmic_axis_of_what_has_no_logarithm_is_linear() -> None:
-    assert axes.of_numbers([0.0, 1.0], is_log=True) == NumberAxis(0.0, 1.0)
+    assert plots.of_numbers([0.0, 1.0], is_log=True) == NumberAxis(0.0, 1.0)
     assert NumberAxis(1.0, 10.0, is_log=True).share(0) is None
 
 

@@ -248,7 +248,7 @@ def test_a_guide_is_safe_to_read_whatever_labels_say(trained: tfft.FitResult, tm
     }  # fmt: skip
     papers.write(tmp_path, tmp_path, predictor, report, FORMS["savedmodel"])
     guide = (tmp_path / "README.md").read_text()
-    assert "script>" not in guide and "rm" not in guide
+    assert "script>" not in guide and "`rm`" not in guide
     assert "1 of 3 predictions changed, logits that are not finite" in guide
     assert json.loads((tmp_path / "export.json").read_text())["labels"] == list(nasty.names)
 

@@ -10,27 +10,33 @@ from typing import Any
 
 import jinja2
 
+from tfft.pages.numbers import duration, short
+
+PARTS = "parts.html.jinja"
+
 
 def template(package: str, name: str, **filters: Callable[[Any], str]) -> jinja2.Template:
-    """The template `NAME.html.jinja` of a package, with `NAME.css` (after `base.css`) and `NAME.js` at hand.
+    """The template `NAME.html.jinja` of a package, with `NAME.css` after `base.css` and `NAME.js` after `base.js` at hand.
+
+    It can import the macros of `parts.html.jinja`.
 
     All values are escaped. `style`, `script` and their hashes `style_hash`, `script_hash` are for the page's policy,
     which lets nothing else be carried out.
 
     Args:
-        filters: of the template, by name.
+        filters: of the template, by name, beside `short` and `duration` of `numbers`.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda file: _text(package, file)),
+        loader=jinja2.FunctionLoader(lambda file: _text(__package__ if file == PARTS else package, file)),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters)
+    environment.filters.update({"short": short, "duration": duration, **filters})
     texts = {
         "style": _text(__package__, "base.css") + _text(package, f"{name}.css"),
-        "script": _text(package, f"{name}.js"),
+        "script": _text(__package__, "base.js") + _text(package, f"{name}.js"),
     }
     for kind, text in texts.items():
         environment.globals.update({kind: text, f"{kind}_hash": _hash(text)})

@@ -5,45 +5,20 @@ A mark's `kind` is its trial's status, or `best`; the page has a shape, a stroke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tfft.pages import plots
+from tfft.pages.numbers import short
+from tfft.pages.plots import Frame, Label, NumberAxis, Tick, heights, path, shortened
 from tfft.search import axes
-from tfft.search.axes import Axis, NumberAxis, Tick
-from tfft.search.facts import Sweep, Trial, short
+from tfft.search.axes import Axis
+from tfft.search.facts import Sweep, Trial
 
 # What share of a choice's column the marks of its trials are spread over.
 _JITTER = 0.6
 # A loss that is so many times the least one needs a logarithmic axis for the others to be told apart.
 _FAR = 30.0
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where a picture's axes lie: `left`, `right`, `top` and `bottom` of what is inside of them."""
-
-    width: int
-    height: int
-    left: int
-    right: int
-    top: int
-    bottom: int
-
-    def x(self, share: float) -> float:
-        """From left to right."""
-        return round(self.left + share * (self.right - self.left), 1)
-
-    def y(self, share: float) -> float:
-        """From bottom to top."""
-        return round(self.bottom - share * (self.bottom - self.top), 1)
-
-
-@dataclass(frozen=True)
-class Label:
-    """Text at a place along an axis."""
-
-    at: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +103,7 @@ def parameter_axes(sweep: Sweep) -> dict[str, Axis]:
 
 def score_axis(sweep: Sweep) -> NumberAxis:
     """Of all scores, with a little room."""
-    return axes.of_numbers((one.score for one in sweep.trials if one.score is not None), margin=0.06)
+    return plots.of_numbers((one.score for one in sweep.trials if one.score is not None), margin=0.06)
 
 
 def kind_of(trial: Trial, sweep: Sweep) -> str:
@@ -160,7 +135,7 @@ def scatter(sweep: Sweep, key: str, name: str, axis: Axis) -> Scatter:
         frame,
         _is_log(axis),
         tuple(Label(frame.x(one.share), one.text) for one in _uncrowded(axis.ticks(), letters=46)),
-        _heights(vertical, frame),
+        heights(vertical.ticks(), frame),
         tuple(marks),
         strip if has_strip else None,
         len(sweep.trials) - len(shown),
@@ -187,7 +162,7 @@ def parallel(sweep: Sweep, names: Mapping[str, str], by_key: Mapping[str, Axis])
         told = f"trial {trial.number} ({trial.status}): {sweep.objective} {_score(trial)}"
         lines.append(Line(trial.number, kind_of(trial, sweep), path(points), told))
     posts = tuple(
-        Post(frame.left + between * place, _title(name, axis), _heights(axis, frame, 6))
+        Post(frame.left + between * place, _title(name, axis), heights(axis.ticks(6), frame))
         for place, (name, axis) in enumerate(every)
     )
     return Parallel(frame, posts, tuple(lines), beneath if lacking else None)
@@ -210,8 +185,8 @@ def _curves_of(sweep: Sweep, key: str) -> Curves:
     ]
     values = [value for _, points in runs for _, value in points]
     is_far = key.endswith("loss") and bool(values) and min(values) > 0 and max(values) > _FAR * min(values)
-    horizontal = axes.of_numbers((epoch for _, points in runs for epoch, _ in points), margin=0.03)
-    vertical = axes.of_numbers(values, is_far, margin=0.05)
+    horizontal = plots.of_numbers((epoch for _, points in runs for epoch, _ in points), margin=0.03)
+    vertical = plots.of_numbers(values, is_far, margin=0.05)
     lines = []
     for trial, points in runs:
         if not points:
@@ -225,25 +200,12 @@ def _curves_of(sweep: Sweep, key: str) -> Curves:
         frame,
         vertical.is_log,
         tuple(Label(frame.x(one.share), one.text) for one in whole),
-        _heights(vertical, frame),
+        heights(vertical.ticks(), frame),
         tuple(lines),
     )
 
 
 # --- Small things -----------------------------------------------------------------------------------------------------
-
-
-def path(points: Sequence[tuple[float, float]]) -> str:
-    """An SVG's path through all points; around a single one a ring, so that it is seen.
-
-    Example:
-        >>> path([(1, 2), (3.5, 4)]), path([(10, 2)])
-        ('M1,2 L3.5,4', 'M8,2 a2,2 0 1,0 4,0 a2,2 0 1,0 -4,0')
-    """
-    if len(points) == 1:
-        x, y = points[0]
-        return f"M{x - 2:g},{y:g} a2,2 0 1,0 4,0 a2,2 0 1,0 -4,0"
-    return "M" + " L".join(f"{x:g},{y:g}" for x, y in points)
 
 
 def wrapped(name: str, letters: int = 17) -> tuple[str, ...]:
@@ -260,11 +222,7 @@ def wrapped(name: str, letters: int = 17) -> tuple[str, ...]:
         lines[-1] += part
     if len(lines) > 3:
         lines[2:] = ["".join(lines[2:])]
-    return tuple(_cut(line, letters + 3) for line in lines)
-
-
-def _cut(text: str, letters: int) -> str:
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+    return tuple(shortened(line, letters + 3) for line in lines)
 
 
 def _best_last(sweep: Sweep) -> list[Trial]:
@@ -293,12 +251,8 @@ def _is_log(axis: Axis) -> bool:
     return isinstance(axis, NumberAxis) and axis.is_log
 
 
-def _heights(axis: Axis, frame: Frame, most: int = 5) -> tuple[Label, ...]:
-    return tuple(Label(frame.y(one.share), _cut(one.text, 12)) for one in axis.ticks(most))
-
-
 def _uncrowded(ticks: Iterable[Tick], letters: int) -> list[Tick]:
     """With texts cut so that they fit side by side where there is room for so many letters."""
     ticks = list(ticks)
     room = max(3, letters // max(1, len(ticks)))
-    return [Tick(one.share, _cut(one.text, room)) for one in ticks]
+    return [Tick(one.share, shortened(one.text, room)) for one in ticks]

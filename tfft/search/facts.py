@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from tfft.pages.numbers import number
 
 
 @dataclass(frozen=True)
@@ -169,30 +168,9 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {str(name): found for name, one in values.items() if (found := number(one)) is not None}
 
 
-def number(value: Any) -> float | None:
-    """The value where it is a finite number, else None; True and False are none."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
-
-
 def _whole(value: Any) -> int | None:
     found = number(value)
     return None if found is None else int(found)
-
-
-def short(value: Any) -> str:
-    """A value for a table or an axis: four significant digits of a number, anything else whole.
-
-    Example:
-        >>> [short(one) for one in (3.14159e-05, 0.1, 16, 16.0, 123456, True, "linear", [1, 2])]
-        ['3.142e-5', '0.1', '16', '16', '123456', 'true', 'linear', '[1, 2]']
-    """
-    as_number = number(value)
-    if as_number is None:
-        return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    if as_number.is_integer() and abs(as_number) < 1e6:
-        return str(int(as_number))
-    return re.sub(r"e([+-])0*", lambda sign: "e" + sign[1].strip("+"), f"{as_number:.4g}")
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:

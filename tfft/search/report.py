@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfft import pages
+from tfft.pages.numbers import number, short
 from tfft.search import charts, facts, importance
 from tfft.search.axes import Axis
 from tfft.search.cost import cost_of
-from tfft.search.facts import Sweep, Trial, short, short_names
+from tfft.search.facts import Sweep, Trial, short_names
 
 # Of a mark, around its place: a dot, a triangle, a cross, a ring, a star.
 SHAPES: Mapping[str, str] = {
@@ -69,7 +70,7 @@ def page(told: Mapping[str, Any]) -> str:
     sweep = facts.read(told)
     names, by_key = short_names(sweep.parameters), charts.parameter_axes(sweep)
     ranked = sweep.ranked()
-    return pages.template(__package__, "report", short=short, duration=duration, exact=exact).render(
+    return pages.template(__package__, "report", exact=exact).render(
         sweep=sweep,
         algorithm=ALGORITHMS.get(sweep.algorithm, sweep.algorithm),
         names=names,
@@ -111,7 +112,7 @@ def table(sweep: Sweep, ranked: Sequence[Trial], names: Mapping[str, str]) -> li
 
 def _column(name: str, title: str, values: Sequence[Any]) -> Column:
     given = [one for one in values if one is not None]
-    is_number = bool(given) and all(facts.number(one) is not None for one in given)
+    is_number = bool(given) and all(number(one) is not None for one in given)
     return Column(name, title, is_number, tuple(_cell(one) for one in values))
 
 
@@ -123,7 +124,7 @@ def _tried(trial: Trial, key: str) -> Any:
 def _cell(value: Any) -> Cell:
     if value is None:
         return Cell("", "")
-    as_number = facts.number(value)
+    as_number = number(value)
     return Cell(short(value), short(value) if as_number is None else repr(as_number))
 
 
@@ -146,19 +147,6 @@ def _described(declared: Mapping[str, Any], names: Mapping[str, str]) -> tuple[s
 def exact(value: Any) -> str:
     """A value as it was used, with all its digits."""
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people.
-
-    Example:
-        >>> [duration(one) for one in (4.25, 61.2, 3725, 200000)]
-        ['4.2 s', '1 min 1 s', '1 h 2 min', '55 h 33 min']
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 # --- Parts ------------------------------------------------------------------------------------------------------------
