@@ -16,7 +16,7 @@ PARTS = "parts.html.jinja"
 
 
 def template(package: str, name: str, **filters: Callable[[Any], str]) -> jinja2.Template:
-    """The template `NAME.html.jinja` of a package, with `NAME.css` after `base.css` and `NAME.js` after `base.js` at hand.
+    """The template `NAME.html.jinja` of a package, with `base.css`, `NAME.css`, `base.js` and `NAME.js` at hand.
 
     It can import the macros of `parts.html.jinja`.
 
