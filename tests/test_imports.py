@@ -63,6 +63,7 @@ RANKS = (
         "evaluation",
         "evaluation_tables",
         "evaluation_pictures",
+        "reports",
         "pipelines",
         "typed",
         "answered",

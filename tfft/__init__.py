@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tfft.pipelines import pipeline as pipeline
     from tfft.rate_curve import RateCurve as RateCurve
     from tfft.recipe import Recipe as Recipe
+    from tfft.report import report as report
     from tfft.seeds import SeedsResult as SeedsResult
     from tfft.seeds import seeds as seeds
     from tfft.sweep import sweep as sweep
@@ -58,6 +59,7 @@ _MODULES = (
     "models",
     "optimizers",
     "recipe",
+    "report",
     "seeds",
     "sweep",
 )

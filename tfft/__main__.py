@@ -21,6 +21,7 @@ COMMANDS = {
     "bench": ("tfft.bench", "measure how fast a recipe trains here, and what would be faster"),
     "evaluate": ("tfft.evaluate", "score a run's model: intervals, classes, calibration, slices"),
     "predict": ("tfft.predict", "answer texts by the model of a run or another, or label the rows of a file"),
+    "report": ("tfft.report", "write a run as one page: curves, scores, errors, doubtful labels, data"),
     "export": ("tfft.export", "write a run's model in the form that another program loads"),
     "attention": ("tfft.attention", "show what a run's model looks at in a text"),
     "recipes": ("tfft.recipes", "list, show, copy and validate recipes"),

@@ -324,6 +324,8 @@ def _run(
         if programs is not None:
             report["train"]["xla_programs_compiled"] = programs.compiled()
             voice.say(programs.told())
+        if distribution.is_chief and recipe.training.report:
+            _write_report(folder, voice, recipe, report, trained, prepared, problem, scorers.get("eval"))
         folder.write_json("metrics.json", report)
         # Last of all: until then the run can be gone on with. One that was to stop midway still can.
         if recipe.training.stop_after_epochs is None:
@@ -490,6 +492,37 @@ def _save(
         assert logits is not None
         columns, rows = problem.table(logits, prepared.validation)
         folder.write_csv("predictions.csv", columns, rows)
+
+
+def _write_report(
+    folder: RunDirectory,
+    voice: Voice,
+    recipe: Recipe,
+    metrics: Mapping[str, Any],
+    trained: Trained,
+    prepared: Prepared,
+    problem: Problem,
+    scorer: Scorer | None,
+) -> None:
+    """The run on a page. One that cannot be made costs no training: it is said."""
+    from tfft import reports
+    from tfft.run_directory import REPORT
+
+    scored = None
+    if scorer is not None and scorer.logits is not None:
+        scored = reports.Scored(problem, scorer.split, scorer.logits)
+    material = reports.Material(
+        str(folder.path), recipe, metrics, trained.history, scored, prepared.splits, prepared.notes
+    )
+    try:
+        page = reports.page(material)
+    except Exception as error:
+        voice.say(
+            f"{REPORT} could not be made ({type(error).__name__}: {error}); python -m tfft.report {folder.path} tries "
+            "it once more and says where it fails"
+        )
+    else:
+        folder.write_text(REPORT, page)
 
 
 def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]:

@@ -33,6 +33,8 @@ NAN_REPORT = "nan_report.json"
 MLFLOW_RUN, WANDB_RUN = "mlflow_run_id", "wandb_run_id"
 # What is written into a finished run: scores with all that belongs to them, and the model's temperature.
 EVALUATIONS, CALIBRATION = "evaluation", "calibration.json"
+# All of it on a page.
+REPORT = "report.html"
 # Models on their way to the hub.
 PUSHES = "pushes"
 # All that a run writes. A folder with anything else in it is somebody's, and is never emptied.
@@ -44,6 +46,7 @@ ENTRIES = (
     "model",
     "adapters",
     "logs",
+    REPORT,
     ATTENTION,
     STATES,
     NAN_REPORT,

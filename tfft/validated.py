@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 FILE = "predictions.csv"
 
 
-def split_of(run: Path, predictor: Predictor, problem_type: str, most: int | None = None) -> Split:
+def split_of(
+    run: Path, predictor: Predictor, problem_type: str, most: int | None = None, label_all_tokens: bool = False
+) -> Split:
     """The validation rows of a run, or the first of them, as token ids with labels.
 
     Args:
@@ -29,6 +31,7 @@ def split_of(run: Path, predictor: Predictor, problem_type: str, most: int | Non
         predictor: loaded from it.
         problem_type: one of `tasks`.
         most: rows, or sentences, at most.
+        label_all_tokens: as the run's recipe says it.
 
     Raises:
         RunError: the run was not validated, or its file is not as it was written.
@@ -45,13 +48,17 @@ def split_of(run: Path, predictor: Predictor, problem_type: str, most: int | Non
     try:
         rows = _rows(pandas.read_csv(path, dtype=str, keep_default_na=False), predictor)
         rows = rows.take(range(min(len(rows), most or len(rows))))
-        labels = None
-        if rows.words is None:
-            labels = encode_labels(rows, known_labels(predictor.label_names, rows, problem_type))
+        labels = encode_labels(rows, known_labels(predictor.label_names, rows, problem_type))
     except (DataError, KeyError, ValueError) as error:
         raise RunError(f"run: {path} is not as the run has written it ({error}); copy the run again") from None
     return encode_split(
-        "validation", rows, labels, predictor.tokenizer, predictor.max_length, long_text=predictor.long_text
+        "validation",
+        rows,
+        labels,
+        predictor.tokenizer,
+        predictor.max_length,
+        label_all_tokens=label_all_tokens,
+        long_text=predictor.long_text,
     )
 
 

@@ -55,7 +55,7 @@ class Job:
             f"task: text-classification\noutput_dir: {self.run}\nmodel:\n  name_or_path: {self.checkpoint}\n"
             f"data:\n  train_file: {self.folder / 'train.csv'}\n  validation_file: {self.folder / 'validation.csv'}\n"
             "  text_columns: [text]\ntraining:\n  num_train_epochs: 2\n  learning_rate: 1e-3\n"
-            "  per_device_train_batch_size: 8\n  metrics: [accuracy, f1]\n",
+            "  per_device_train_batch_size: 8\n  metrics: [accuracy, f1]\n  report: false\n",
             encoding="utf-8",
         )
         return ["--recipe", str(recipe), *more]

@@ -64,33 +64,33 @@ def examine(splits: Splits) -> DataReport:
     for name, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
         if rows is None:
             continue
-        keys, empty = _keys(rows)
+        known_here, empty = keys(rows)
         reports.append(
             SplitReport(
                 name=name,
                 rows=len(rows),
                 class_counts=_class_counts(rows),
                 empty_texts=empty,
-                duplicated_rows=len(keys) - len(np.unique(keys)),
-                shared_with_train=int(np.isin(keys, known).sum()),
+                duplicated_rows=len(known_here) - len(np.unique(known_here)),
+                shared_with_train=int(np.isin(known_here, known).sum()),
             )
         )
-        known = keys if name == "train" else known
+        known = known_here if name == "train" else known
     return DataReport(tuple(reports))
 
 
-def _keys(rows: Rows) -> tuple[np.ndarray, int]:
+def keys(rows: Rows) -> tuple[np.ndarray, int]:
     """(rows,) int64, equal where rows have equal texts, outer blanks aside; and how many rows have an empty text.
 
     64 bits of a hash stand for the texts, which may be more than memory holds: of a million different rows, two are
     taken for alike once in thirty million times.
     """
-    keys, empty = np.empty(len(rows), np.int64), 0
+    found, empty = np.empty(len(rows), np.int64), 0
     for index, texts in enumerate(zip(*rows.texts, strict=True)):
         stripped = tuple(text.strip() for text in texts)
-        keys[index] = hash(stripped)
+        found[index] = hash(stripped)
         empty += not all(stripped)
-    return keys, empty
+    return found, empty
 
 
 def _class_counts(rows: Rows) -> dict[str, int]:

@@ -16,7 +16,7 @@ PARTS = "parts.html.jinja"
 
 
 def template(package: str, name: str, **filters: Callable[[Any], str]) -> jinja2.Template:
-    """The template `NAME.html.jinja` of a package, with `base.css`, `NAME.css`, `base.js` and `NAME.js` at hand.
+    """The template `NAME.html.jinja` of a package, with `base.css`, `NAME.css`, `base.js` and any `NAME.js` at hand.
 
     It can import the macros of `parts.html.jinja`.
 
@@ -36,7 +36,8 @@ def template(package: str, name: str, **filters: Callable[[Any], str]) -> jinja2
     environment.filters.update({"short": short, "duration": duration, **filters})
     texts = {
         "style": _text(__package__, "base.css") + _text(package, f"{name}.css"),
-        "script": _text(__package__, "base.js") + _text(package, f"{name}.js"),
+        "script": _text(__package__, "base.js")
+        + (_text(package, f"{name}.js") if _is_there(package, f"{name}.js") else ""),
     }
     for kind, text in texts.items():
         environment.globals.update({kind: text, f"{kind}_hash": _hash(text)})
@@ -45,6 +46,10 @@ def template(package: str, name: str, **filters: Callable[[Any], str]) -> jinja2
 
 def _text(package: str, name: str) -> str:
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _is_there(package: str, name: str) -> bool:
+    return resources.files(package).joinpath(name).is_file()
 
 
 def _hash(text: str) -> str:

@@ -352,6 +352,9 @@ class TrainingSection(Section):
     report_to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], BeforeValidator(_reports)] = Field(
         default=("tensorboard",), description="What is told of settings and scores; none, or an empty list, tells none."
     )
+    report: bool = Field(
+        default=True, description="Write report.html at the end: scores, errors, doubtful labels, data, on one page."
+    )
     push_to_hub: bool = Field(
         default=False, description="Push the model to the hub while it is trained and at the end."
     )
