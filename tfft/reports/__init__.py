@@ -85,10 +85,9 @@ def page(material: Material) -> str:
     recipe, scored = material.recipe, material.scored
     found = None if scored is None else _evaluated(recipe, scored)
     said = None if scored is None else answers.of_split(scored.problem, scored.logits, scored.split)
-    rendered = pages.template(__package__, "report", exact=_exact).render(
+    rendered = pages.template(__package__, "report").render(
         folder=material.folder,
         recipe=recipe,
-        metrics=material.metrics,
         told={name: material.metrics.get(name, {}) for name in ("eval", "test", "train", "timing", "environment")},
         command=_command(material),
         found=found,
@@ -161,7 +160,3 @@ def _command(material: Material) -> str | None:
         return None
     parts = ["python", "-m", "tfft.fit", "--recipe", f"{material.folder}/recipe.yaml"]
     return shlex.join([*parts, f"output_dir={material.folder}-again"])
-
-
-def _exact(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value}"

@@ -15,7 +15,7 @@ from tfft.reports.answers import shortened
 Points = Sequence[tuple[float, float]]
 
 # Classes of a confusion matrix that can be read; and the shades of its cells.
-MOST_CLASSES = 30
+_MOST_CLASSES = 30
 _SHADES = 9
 _BARS = 40
 _LONGEST_NAME = 24
@@ -158,7 +158,7 @@ def _steps(edges: np.ndarray, shares: Iterable[float]) -> list[tuple[float, floa
 
 def matrix(found: Confusion) -> Matrix | None:
     """The confusion matrix, a cell the darker the more of its true class are in it; None of too many classes."""
-    if len(found.names) > MOST_CLASSES:
+    if len(found.names) > _MOST_CLASSES:
         return None
     sums = np.maximum(found.counts.sum(axis=1, keepdims=True), 1)
     shades = np.ceil(found.counts / sums * _SHADES).astype(int)
