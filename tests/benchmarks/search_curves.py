@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import itertools
 import shutil
 import tempfile
@@ -39,6 +40,7 @@ SHARED = (
     "training.max_grad_norm=1.0",
     "training.metrics=[accuracy, f1]",
     "training.report_to=none",
+    "training.report=false",
 )
 
 
@@ -70,6 +72,7 @@ def trained(data: Path, rate: float, batch_size: int, seed: int) -> list[dict[st
     """One run: a row an epoch."""
     import tfft
     from tfft import console, recipe
+    from tfft.backend import forgetting_gradients, keras
 
     console.silence_libraries()
     folder = Path(tempfile.mkdtemp())
@@ -85,7 +88,10 @@ def trained(data: Path, rate: float, batch_size: int, seed: int) -> list[dict[st
             f"output_dir={folder / 'run'}",
         ],
     )
-    history = tfft.fit(chosen, verbose=False).history
+    with forgetting_gradients():
+        history = tfft.fit(chosen, verbose=False).history
+    keras.backend.clear_session()
+    gc.collect()
     shutil.rmtree(folder)
     return [{**one, "learning_rate": rate, "batch_size": batch_size, "seed": seed} for one in history]
 
