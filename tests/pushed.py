@@ -63,7 +63,8 @@ class PushedHub(Hub):
         for name, one in self.repositories.items():
             if path == f"/api/models/{name}" or path.startswith(f"/api/models/{name}/revision/"):
                 siblings = [{"rfilename": file} for file in one.files]
-                about = {"_id": "1", "id": name, "modelId": name, "sha": one.sha, "siblings": siblings}
+                names = {"_id": "1", "id": name, "modelId": name}
+                about = {**names, "sha": one.sha, "private": bool(one.private), "siblings": siblings}
                 return 200, JSON, json.dumps(about).encode()
             if path.startswith(f"/{name}/resolve/"):
                 body = one.files.get(path.removeprefix(f"/{name}/resolve/").partition("/")[2])

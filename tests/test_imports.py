@@ -64,6 +64,7 @@ RANKS = (
         "evaluation_tables",
         "evaluation_pictures",
         "reports",
+        "cards",
         "pipelines",
         "typed",
         "answered",
@@ -87,6 +88,7 @@ COMMAND_IMPORTS = {
     ("launch", "fit"),
     ("seeds", "fit"),
     ("evaluate", "fit"),
+    ("push", "evaluate"),
 }
 BACKEND_ONLY = {"tensorflow", "tf_keras", "keras"}
 

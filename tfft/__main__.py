@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": ("tfft.predict", "answer texts by the model of a run or another, or label the rows of a file"),
     "report": ("tfft.report", "write a run as one page: curves, scores, errors, doubtful labels, data"),
     "export": ("tfft.export", "write a run's model in the form that another program loads"),
+    "push": ("tfft.push", "put a run's model on the hub, with a card that says what is known of it"),
     "attention": ("tfft.attention", "show what a run's model looks at in a text"),
     "recipes": ("tfft.recipes", "list, show, copy and validate recipes"),
     "doctor": ("tfft.doctor", "look whether this machine is fit for training"),

@@ -210,7 +210,7 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
         _check_can_be_written(folder)
     environment.check()
 
-    from tfft import evaluation, evaluation_tables, tasks, temperatures
+    from tfft import evaluation, evaluation_tables, temperatures
 
     predictor, weights, precision = _loaded(folder, trained)
     problem = predictor.problem
@@ -218,11 +218,10 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
         _check_has_probabilities(problem)
     split, columns = _split_and_columns(recipe, asked, predictor, voice)
     _check_same_rows(target, split, asked.overwrite)
-    names = recipe.training.metrics or tasks.DEFAULT_METRICS[tasks.problem_type(recipe.task, recipe.problem_type)]
+    names = _metric_names(recipe)
     voice.say(f"scoring {len(split):,} rows of {split.rows.source}, {_said(precision)}")
     logits = _logits(recipe, predictor, split, names)
-    kept = temperatures.find(folder, weights)
-    temperature = None if kept is None else kept.temperature
+    temperature = _temperature(folder, weights)
     if asked.calibrate:
         temperature = evaluation.fit_temperature(problem, logits, split)
     found = evaluation.make(
@@ -252,6 +251,38 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
             "other rows say what it is worth (--data, --split test)"
         )
     return found
+
+
+def of_validated(folder: Path, recipe: Recipe, voice: Voice) -> Evaluation:
+    """Scores a finished run's model on the validation rows that the run itself has kept. Nothing is written.
+
+    Args:
+        folder: of the run.
+        recipe: its own.
+        voice: told what is scored.
+
+    Raises:
+        RunError: it has kept none, or its files are not as it has written them.
+    """
+    from tfft import environment
+
+    environment.check()
+    from tfft import evaluation, tasks, validated
+
+    predictor, weights, precision = _loaded(folder, recipe)
+    split = validated.split_of(folder, predictor, tasks.problem_type(recipe.task, recipe.problem_type))
+    names = _metric_names(recipe)
+    voice.say(f"scoring the {len(split):,} validation rows, {_said(precision)}")
+    return evaluation.make(
+        predictor.problem,
+        _logits(recipe, predictor, split, names),
+        split,
+        names,
+        resamples=RESAMPLES,
+        seed=0,
+        min_rows=MIN_ROWS,
+        temperature=_temperature(folder, weights),
+    )
 
 
 # --- What is looked at first ------------------------------------------------------------------------------------------
@@ -475,6 +506,20 @@ def _logits(recipe: Recipe, predictor: Predictor, split: Split, names: Sequence[
     )
     scorer()
     return scorer.logits
+
+
+def _metric_names(recipe: Recipe) -> Sequence[str]:
+    from tfft import tasks
+
+    return recipe.training.metrics or tasks.DEFAULT_METRICS[tasks.problem_type(recipe.task, recipe.problem_type)]
+
+
+def _temperature(folder: Path, weights: str) -> float | None:
+    """That which the run has for these weights."""
+    from tfft import temperatures
+
+    kept = temperatures.find(folder, weights)
+    return None if kept is None else kept.temperature
 
 
 # --- What is left -----------------------------------------------------------------------------------------------------

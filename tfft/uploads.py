@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,20 +53,52 @@ class Repository:
         self._made: Any = None
 
     def make(self) -> str:
-        """Makes the repository unless it is there; its address."""
+        """Makes the repository unless it is there; its address.
+
+        Raises:
+            HubError: it is to be private, and is there already and public.
+        """
         if self._made is None:
-            self._made = self._api().create_repo(self.name, private=self.private, exist_ok=True)
+            made = self._api().create_repo(self.name, private=self.private, exist_ok=True)
+            # The hub leaves one that is there as it is, and says nothing.
+            if self.private and not self._api().model_info(made.repo_id).private:
+                raise HubError(
+                    f"{made.repo_id} is to be private, and is there already as a public repository; make it private on "
+                    "the hub, or give another name"
+                )
+            self._made = made
         return str(self._made)
 
-    def push(self, folder: Path, message: str) -> str:
-        """Commits all files of a folder, in one commit: those who look see all of them or none. Returns the address."""
+    @property
+    def full_name(self) -> str:
+        """OWNER/NAME, once it is made; before that, as it was given."""
+        return self.name if self._made is None else str(self._made.repo_id)
+
+    def has_token(self, text: str) -> bool:
+        """Whether the token is in a text that is to be published."""
+        return self._token in text
+
+    def push(
+        self,
+        folder: Path,
+        message: str,
+        files: Sequence[Path] | None = None,
+        before: Callable[[Path], object] = lambda path: None,
+    ) -> str:
+        """Commits files of a folder, in one commit: those who look see all of them or none. Returns the address.
+
+        Args:
+            files: of the folder; None takes all.
+            before: told of each file before it is sent.
+        """
         from huggingface_hub import CommitOperationAdd
 
         address, api = self.make(), self._api()
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        additions = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
+        chosen = sorted(path for path in folder.rglob("*") if path.is_file()) if files is None else files
+        additions = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in chosen]
         # One by one: several at once would be threads that keep the process from ending while the hub hangs.
-        for addition in additions:
+        for path, addition in zip(chosen, additions, strict=True):
+            before(path)
             api.preupload_lfs_files(self._made.repo_id, [addition], free_memory=False)
         api.create_commit(self._made.repo_id, additions, commit_message=message)
         return address
