@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+from huggingface_hub import ModelCard
+
 from tests.test_hub import Hub, running_hub
 
 TOKEN = "hf_aSecretOfTheTests"
@@ -87,6 +90,9 @@ class PushedHub(Hub):
             return 401, {"X-Error-Message": "Invalid user token."}, b""
         if path == "/api/repos/create":
             return self._make(json.loads(body))
+        if path == "/api/validate-yaml":
+            errors = [{"message": one} for one in [validated(json.loads(body)["content"])] if one]
+            return 400 if errors else 200, JSON, json.dumps({"errors": errors, "warnings": []}).encode()
         if path == "/verify":
             self._verified.add(json.loads(body)["oid"])
             return 200, JSON, b"{}"
@@ -143,6 +149,14 @@ class PushedHub(Hub):
         one.commits.append((lines[0]["value"]["summary"], files))
         about = {"commitUrl": f"{self.url}/{name}/commit/{one.sha}", "commitOid": one.sha, "success": True}
         return 200, JSON, json.dumps(about).encode()
+
+
+def validated(card: str) -> str:
+    """What the hub has against a README.md: its front matter is to be YAML, and to name a licence."""
+    try:
+        return "" if ModelCard(card).data.license else '"license" is required'
+    except (ValueError, yaml.YAMLError) as error:
+        return str(error)
 
 
 def _upload_mode(file: dict[str, Any]) -> dict[str, Any]:

@@ -270,7 +270,8 @@ def of_validated(folder: Path, recipe: Recipe, voice: Voice) -> Evaluation:
     from tfft import evaluation, tasks, validated
 
     predictor, weights, precision = _loaded(folder, recipe)
-    split = validated.split_of(folder, predictor, tasks.problem_type(recipe.task, recipe.problem_type))
+    problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
+    split = validated.split_of(folder, predictor, problem_type, label_all_tokens=recipe.data.label_all_tokens)
     names = _metric_names(recipe)
     voice.say(f"scoring the {len(split):,} validation rows, {_said(precision)}")
     return evaluation.make(

@@ -151,8 +151,8 @@ def last_part(path: str) -> str:
     """Of a path or an address of any system.
 
     Example:
-        >>> [last_part(one) for one in ("/home/me/a.csv", "C:\\\\me\\\\a.csv", "gs://bucket/shards/", "package:x/a.csv")]
-        ['a.csv', 'a.csv', 'shards', 'a.csv']
+        >>> [last_part(one) for one in ("/home/me/a.csv", "C:\\\\me\\\\a.csv", "gs://bucket/s/", "package:x/a.csv")]
+        ['a.csv', 'a.csv', 's', 'a.csv']
     """
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or "."
 
