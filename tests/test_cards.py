@@ -331,6 +331,14 @@ def test_every_kind_of_problem_has_a_card(problem_type: str) -> None:
     assert f"TFAutoModelFor{'Token' if is_tokens else 'Sequence'}Classification" in card
 
 
+def test_of_many_classes_those_with_most_rows_are_told() -> None:
+    classes = [a_class(f"c{at}", at + 30, 40, 30, 0.9) for at in range(150)]
+    card = cards.write(a_subject(evaluations={"validation": an_evaluation(classes=classes)}))
+    told = next(one for one in tables(card) if one[0][1:2] == ["Wanted"])
+    assert "on the validation rows, those with the most:\n\n|" in card
+    assert [row[0] for row in told[1:]] == [f"c{at}" for at in reversed(range(50, 150))]
+
+
 def test_a_head_of_tfft_is_not_for_transformers() -> None:
     card = cards.write(a_subject({"model": {"name_or_path": "x/y", "head": "mean"}}))
     assert "TFAutoModel" not in card and "The head is tfft's own" in card

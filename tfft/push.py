@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import fnmatch
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,44 +121,65 @@ def push(
         HubError: there is no such name or no token, or the hub did not take it; then nothing was published.
     """
     from tfft.console import Voice
-    from tfft.uploads import Repository, no_bars
+    from tfft.uploads import Repository
 
     folder, recipe = find_run(run, "the recipe that its card is written from")
-    metrics, config = _files_of(folder)
-    there = _card_that_is_there(folder / "model" / cards.NAME)
-    is_kept = there is not None and not cards.is_ours(there) and not overwrite_card
-    licence = _licence(folder, license, there, is_kept)
-    repository = Repository(repo, private or None, key="--repo")
     voice = Voice(silent=not verbose)
-    if is_kept:
-        voice.say(f"{cards.NAME} in the run's model was changed by hand, and is kept (--overwrite-card replaces it)")
-        evaluations: dict[str, Any] = {}
-    else:
-        evaluations = _evaluations(folder, recipe, metrics, voice)
+    with contextlib.nullcontext() if dry_run else _held(folder):
+        metrics, config = _files_of(folder)
+        there = _card_that_is_there(folder / "model" / cards.NAME)
+        is_kept = there is not None and not cards.is_ours(there) and not overwrite_card
+        licence = _licence(folder, license, there, is_kept)
+        repository = Repository(repo, private or None, key="--repo")
+        if there is not None and is_kept:
+            voice.say(
+                f"{cards.NAME} in the run's model was changed by hand, and is kept (--overwrite-card replaces it)"
+            )
+            card = _Card(repository, kept=there)
+        else:
+            licence_file = _licence_file(folder) if licence == licences.OTHER else None
+            evaluations = _evaluations(folder, recipe, metrics, voice)
+            about = cards.Subject(repository.name, licence, licence_file, recipe, metrics, config, evaluations)
+            card = _Card(repository, about)
+        if repository.has_token(card.text()):
+            raise HubError(
+                f"{cards.NAME} would hold your token of the hub; take it out, and get another one, since it was written "
+                "down"
+            )
+        if dry_run:
+            return _shown(folder, repository, card.text(), voice)
+        return _pushed(folder, repository, card, message or f"Model and card, by tfft {__version__}", voice)
 
-    def card() -> str:
-        if is_kept:
-            return str(there)
-        licence_file = _licence_file(folder) if licence == licences.OTHER else None
-        return cards.write(
-            cards.Subject(repository.full_name, licence, licence_file, recipe, metrics, config, evaluations)
-        )
 
-    _check_secrets(repository, card())
-    if dry_run:
-        return _shown(folder, repository, card(), voice)
-    with _held(folder):
-        no_bars()
-        with _published(repository):
-            repository.make()
-        # Only now is the owner known, whom the code in the card names.
-        text = card()
-        if text != there:
-            with disk_errors(f"writing {cards.NAME} to {folder / 'model'}", "nothing was published; free the disk"):
-                _write(folder / "model" / cards.NAME, text)
-        files = _files(folder / "model", voice)
-        with _published(repository):
-            address = _sent(folder, repository, files, message or f"Model and card, by tfft {__version__}", voice)
+@dataclass(frozen=True)
+class _Card:
+    """The card that goes along: one that somebody has changed, or one written for where it will be."""
+
+    repository: Repository
+    about: cards.Subject | None = None
+    kept: str = ""
+
+    def text(self) -> str:
+        """As it is now: once the repository is made, the owner is known, whom the code in the card names."""
+        if self.about is None:
+            return self.kept
+        return cards.write(dataclasses.replace(self.about, repository=self.repository.full_name))
+
+
+def _pushed(folder: Path, repository: Repository, card: _Card, message: str, voice: Voice) -> Pushed:
+    """Makes the repository, keeps the card in the run, commits."""
+    from tfft.uploads import no_bars
+
+    no_bars()
+    with _published(repository):
+        repository.make()
+    path, text = folder / "model" / cards.NAME, card.text()
+    if card.about is not None:
+        with disk_errors(f"writing {path}", "nothing was published; free the disk"), whole_file(path) as file:
+            file.write(text)
+    files = _files(folder / "model", voice)
+    with _published(repository):
+        address = _sent(folder, repository, files, message, voice)
     voice.say(f"the model is at {address}")
     return Pushed(address, text, _sizes(files))
 
@@ -221,13 +243,6 @@ def _licence_of(card: str, path: Path) -> str | None:
 
 def _licence_file(folder: Path) -> str | None:
     return next((name for name in _LICENCE_FILES if (folder / "model" / name).is_file()), None)
-
-
-def _check_secrets(repository: Repository, card: str) -> None:
-    if repository.has_token(card):
-        raise HubError(
-            f"{cards.NAME} holds your token of the hub; take it out, and get another one: it was written down"
-        )
 
 
 # --- What is known of it ----------------------------------------------------------------------------------------------
@@ -336,11 +351,6 @@ def _held(folder: Path) -> Iterator[None]:
             yield
     except lock.Held as held:
         raise RunError(f"run: {folder} is in use by {held}; wait for it") from None
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as file:
-        file.write(text)
 
 
 if __name__ == "__main__":

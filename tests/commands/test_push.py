@@ -20,6 +20,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 import tfft
 from tests import pushed
 from tests.commands.conftest import fitted, rows_of
+from tests.conftest import files_no_larger_than
 from tests.pushed import TOKEN, PushedHub
 from tests.test_cards import NASTY, shown, tables
 from tests.test_push_to_hub import files_of, logged_in  # noqa: F401  # a fixture
@@ -242,7 +243,7 @@ def test_a_card_that_was_changed_by_hand_is_kept(
         tfft.push(run, "owner/mine")
     path.write_text(f"---\nlicense: mit\n---\nmy token is {TOKEN}\n")
     asked = len(logged_in.asked)
-    with pytest.raises(HubError, match=r"README.md holds your token of the hub; take it out") as caught:
+    with pytest.raises(HubError, match=r"README.md would hold your token of the hub; take it out") as caught:
         tfft.push(run, "owner/mine")
     assert TOKEN not in str(caught.value) and len(logged_in.asked) == asked
     path.write_text("---\nlicense: [\n---\n")
@@ -250,6 +251,16 @@ def test_a_card_that_was_changed_by_hand_is_kept(
         tfft.push(run, "owner/mine")
     path.write_text("# Mine\n")
     assert cards.is_ours(tfft.push(run, "owner/mine", license="mit", overwrite_card=True, verbose=False).card)
+
+
+def test_a_full_disk_leaves_nothing_half_written(logged_in: PushedHub, run: Path) -> None:  # noqa: F811
+    before = files_of(run)
+    with (
+        files_no_larger_than(200),
+        pytest.raises(RunError, match=r"^writing .*README.md failed: .*nothing was published"),
+    ):
+        tfft.push(run, "owner/mine", license="mit", verbose=False)
+    assert files_of(run) == before and logged_in.repositories["owner/mine"].commits == []
 
 
 def test_what_the_hub_says_of_a_card_is_told(

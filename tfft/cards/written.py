@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from tfft import __version__, tasks
+from tfft import tasks
 from tfft.cards.limits import limits
 from tfft.cards.markdown import Markdown, escaped, fenced, listed
 from tfft.cards.metadata import front_matter
@@ -19,6 +19,7 @@ from tfft.cards.subject import SPLITS, Subject
 
 _MARK = "<!-- Written by tfft; a card whose text is not of this checksum any more is kept as it is: {} -->\n"
 _MARKED = re.compile(re.escape(_MARK).replace(re.escape("{}"), "([0-9a-f]{64})"))
+_MOST_CLASSES = 100
 _EXAMPLES = ("A text to be answered.", "Another one.")
 _WHAT = {
     tasks.SINGLE_LABEL: "gives each {} one of {:,} classes",
@@ -38,11 +39,11 @@ def write(subject: Subject) -> str:
         settings=list(_settings(subject)),
         splits={split: subject.scores(split) for split in SPLITS if subject.scores(split)},
         evaluation=subject.evaluations.get("validation"),
+        classes=_classes(subject),
         limits=limits(subject),
         uses=list(_uses(subject)),
         recipe_block=fenced(subject.recipe_as_yaml(), "yaml"),
         versions=_versions(subject),
-        version=__version__,
     )
     text = f"---\n{front_matter(subject)}---\n\n{body.strip()}\n\n"
     return text + _MARK.format(_checksum(text))
@@ -86,6 +87,12 @@ def _what(subject: Subject) -> str:
     if len(subject.recipe.data.text_columns) == 2:
         rows = "pair of texts"
     return _WHAT[subject.problem_type].format(rows, len(subject.labels))
+
+
+def _classes(subject: Subject) -> list[Any]:
+    """What is told of each class; of many, those with the most rows."""
+    classes = subject.evaluations.get("validation", {}).get("classes", [])
+    return classes if len(classes) <= _MOST_CLASSES else sorted(classes, key=lambda one: -one["wanted"])[:_MOST_CLASSES]
 
 
 def _settings(subject: Subject) -> Iterator[tuple[str, Any]]:
@@ -152,11 +159,11 @@ def _of_tfft(subject: Subject) -> str:
         imports.append("from tfft.data.windows import LongText")
         settings.append(f'long_text=LongText("{data.long_text}", {data.stride or 0})')
         settings.append(f'window_pooling="{data.window_pooling}"')
-    loaded = f'tfft.load(snapshot_download("{subject.repository}"))'
+    loaded = [f'model = tfft.load(snapshot_download("{subject.repository}"))']
     if settings:
         imports.insert(0, "import dataclasses\n")
-        loaded = f"dataclasses.replace({loaded}, {', '.join(settings)})"
-    return "\n".join([*imports, "", f"model = {loaded}", f"print(model.predict([{given}]))"])
+        loaded.append(f"model = dataclasses.replace(model, {', '.join(settings)})")
+    return "\n".join([*imports, "", *loaded, f"print(model.predict([{given}]))"])
 
 
 def _quoted(text: str) -> str:
