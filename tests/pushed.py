@@ -63,6 +63,8 @@ class PushedHub(Hub):
 
     def reply(self, path: str) -> Answer:
         """To whom it has something to give: what a repository is, and its files."""
+        if self.answer(path) is not None:
+            return super().reply(path)
         for name, one in self.repositories.items():
             if path == f"/api/models/{name}" or path.startswith(f"/api/models/{name}/revision/"):
                 siblings = [{"rfilename": file} for file in one.files]

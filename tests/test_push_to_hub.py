@@ -30,9 +30,11 @@ def served() -> Iterator[PushedHub]:
 @pytest.fixture
 def logged_in(served: PushedHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> PushedHub:
     """The hub that runs here is the hub, and the environment has its token."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     monkeypatch.setattr(constants, "ENDPOINT", served.url)
+    files = f"{served.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", files)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setenv("HF_TOKEN", TOKEN)

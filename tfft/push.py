@@ -35,7 +35,7 @@ class Pushed:
     Attributes:
         address: of the repository.
         card: the text of its README.md.
-        files: their sizes in bytes, by name.
+        files: that were pushed, their sizes in bytes by name.
     """
 
     address: str
@@ -111,7 +111,8 @@ def push(
         license: as the hub calls it; None takes that of the card that is there.
         private: the repository is to be private.
         message: of the commit.
-        overwrite_card: replace a card that was changed by hand; else it goes along as it is.
+        overwrite_card: replace a card that was changed by hand. Else one in the run goes along as it is; and where it
+            is ours, one on the hub that is not stays there.
         dry_run: show what would be pushed. Nobody is asked, nothing is written.
         verbose: say what is done.
 
@@ -143,12 +144,13 @@ def push(
             card = _Card(repository, about)
         if repository.has_token(card.text()):
             raise HubError(
-                f"{cards.NAME} would hold your token of the hub; take it out, and get another one, since it was written "
-                "down"
+                f"{cards.NAME} would hold your token of the hub; take it out, and get another one, since it was "
+                "written down"
             )
         if dry_run:
             return _shown(folder, repository, card.text(), voice)
-        return _pushed(folder, repository, card, message or f"Model and card, by tfft {__version__}", voice)
+        message = message or f"Model and card, by tfft {__version__}"
+        return _pushed(folder, repository, card, message, overwrite_card, voice)
 
 
 @dataclass(frozen=True)
@@ -166,18 +168,23 @@ class _Card:
         return cards.write(dataclasses.replace(self.about, repository=self.repository.full_name))
 
 
-def _pushed(folder: Path, repository: Repository, card: _Card, message: str, voice: Voice) -> Pushed:
+def _pushed(
+    folder: Path, repository: Repository, card: _Card, message: str, overwrite_card: bool, voice: Voice
+) -> Pushed:
     """Makes the repository, keeps the card in the run, commits."""
     from tfft.uploads import no_bars
 
     no_bars()
     with _published(repository):
-        repository.make()
+        on_hub = repository.read(cards.NAME)
     path, text = folder / "model" / cards.NAME, card.text()
     if card.about is not None:
         with disk_errors(f"writing {path}", "nothing was published; free the disk"), whole_file(path) as file:
             file.write(text)
     files = _files(folder / "model", voice)
+    if card.about is not None and on_hub is not None and not overwrite_card and cards.is_somebodys(on_hub):
+        voice.say(f"{cards.NAME} on the hub was written there, and stays (--overwrite-card replaces it)")
+        files, text = [one for one in files if one.name != cards.NAME], on_hub
     with _published(repository):
         address = _sent(folder, repository, files, message, voice)
     voice.say(f"the model is at {address}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,20 @@ class Repository:
     def has_token(self, text: str) -> bool:
         """Whether the token is in a text that is to be published."""
         return self._token in text
+
+    def read(self, name: str) -> str | None:
+        """The text of a file that is in the repository; None where it is not there."""
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        self.make()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = Path(self._api().hf_hub_download(self._made.repo_id, name, local_dir=folder))
+            except LocalEntryNotFoundError:  # a kind of the other: the hub could not be asked
+                raise
+            except EntryNotFoundError:
+                return None
+            return path.read_bytes().decode("utf-8", "replace")
 
     def push(
         self,

@@ -253,6 +253,27 @@ def test_a_card_that_was_changed_by_hand_is_kept(
     assert cards.is_ours(tfft.push(run, "owner/mine", license="mit", overwrite_card=True, verbose=False).card)
 
 
+def test_a_card_that_was_written_on_the_hub_stays_there(
+    logged_in: PushedHub,  # noqa: F811
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # As the hub makes it for a new repository.
+    there = logged_in.repositories["owner/mine"] = pushed.Pushed(None, {"README.md": b"---\nlicense: mit\n---\n"})
+    ours = tfft.push(run, "owner/mine", license="mit").card
+    assert there.files["README.md"].decode() == ours and "written there" not in capsys.readouterr().out
+    there.files["README.md"] = changed = (ours + "More, on the hub.").encode()
+    done = tfft.push(run, "owner/mine")
+    assert "README.md on the hub was written there, and stays" in capsys.readouterr().out
+    assert there.files["README.md"] == changed and "README.md" not in there.commits[-1][1]
+    assert done.card == changed.decode() and "README.md" not in done.files
+    assert tfft.push(run, "owner/mine", overwrite_card=True).card == there.files["README.md"].decode() == ours
+    # The hub does not say: nothing is taken for granted.
+    logged_in.answer = lambda path: (403, "") if "resolve" in path else None
+    with pytest.raises(HubError, match=r"^--repo: nothing was published: "):
+        tfft.push(run, "owner/mine", verbose=False)
+
+
 def test_a_full_disk_leaves_nothing_half_written(logged_in: PushedHub, run: Path) -> None:  # noqa: F811
     before = files_of(run)
     with (

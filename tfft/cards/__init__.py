@@ -6,6 +6,7 @@
 
 from tfft.cards.subject import Subject as Subject
 from tfft.cards.written import is_ours as is_ours
+from tfft.cards.written import is_somebodys as is_somebodys
 from tfft.cards.written import write as write
 
 NAME = "README.md"

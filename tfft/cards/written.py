@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from tfft import tasks
 from tfft.cards.limits import limits
@@ -53,6 +54,12 @@ def is_ours(card: str) -> bool:
     """Whether a card is as `write` has written it, to the last letter."""
     found = _MARKED.search(card)
     return found is not None and found.end() == len(card) and found[1] == _checksum(card[: found.start()])
+
+
+def is_somebodys(card: str) -> bool:
+    """Whether a card on the hub says something that `write` has not written; front matter alone is the hub's own."""
+    body = REGEX_YAML_BLOCK.sub("", card, count=1)
+    return bool(body.strip()) and not is_ours(card)
 
 
 def _checksum(text: str) -> str:
