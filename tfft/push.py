@@ -328,12 +328,10 @@ def _sent(folder: Path, repository: Repository, files: Sequence[Path], message: 
     size = sum(_sizes(files).values())
     voice.say(f"pushing {len(files)} files, {size / 1e6:,.1f} MB, to {repository.make()}")
     with voice.bar() as bar:
-        task, sent = bar.add_task("pushing", total=size, detail=""), 0
+        task = bar.add_task("pushing", total=len(files), detail="")
 
         def before(path: Path) -> None:
-            nonlocal sent
-            bar.update(task, completed=sent, detail=path.name)
-            sent += path.stat().st_size
+            bar.update(task, completed=files.index(path), detail=path.name)
 
         return repository.push(folder / "model", message, files, before)
 
