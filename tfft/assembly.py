@@ -97,8 +97,7 @@ def assemble(
     max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
     prepared = prepare(recipe, given, source, tokenizer, max_length, voice)
     problem = problems.make(prepared.label_map)
-    names = recipe.training.metrics or tasks.DEFAULT_METRICS[prepared.label_map.problem_type]
-    best = _best(recipe, problem, names)
+    best = _best(recipe, problem, recipe.metric_names)
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     auto_class = tasks.TASKS[recipe.task].auto_class
     if device.kind == "tpu":
@@ -134,7 +133,7 @@ def assemble(
         tokenizer=tokenizer,
         prepared=prepared,
         problem=problem,
-        metrics=tuple(names),
+        metrics=recipe.metric_names,
         best=best,
         device=device,
         precision=precision,

@@ -218,7 +218,7 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
         _check_has_probabilities(problem)
     split, columns = _split_and_columns(recipe, asked, predictor, voice)
     _check_same_rows(target, split, asked.overwrite)
-    names = _metric_names(recipe)
+    names = recipe.metric_names
     voice.say(f"scoring {len(split):,} rows of {split.rows.source}, {_said(precision)}")
     logits = _logits(recipe, predictor, split, names)
     temperature = _temperature(folder, weights)
@@ -272,7 +272,7 @@ def of_validated(folder: Path, recipe: Recipe, voice: Voice) -> Evaluation:
     predictor, weights, precision = _loaded(folder, recipe)
     problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
     split = validated.split_of(folder, predictor, problem_type, label_all_tokens=recipe.data.label_all_tokens)
-    names = _metric_names(recipe)
+    names = recipe.metric_names
     voice.say(f"scoring the {len(split):,} validation rows, {_said(precision)}")
     return evaluation.make(
         predictor.problem,
@@ -507,12 +507,6 @@ def _logits(recipe: Recipe, predictor: Predictor, split: Split, names: Sequence[
     )
     scorer()
     return scorer.logits
-
-
-def _metric_names(recipe: Recipe) -> Sequence[str]:
-    from tfft import tasks
-
-    return recipe.training.metrics or tasks.DEFAULT_METRICS[tasks.problem_type(recipe.task, recipe.problem_type)]
 
 
 def _temperature(folder: Path, weights: str) -> float | None:

@@ -141,7 +141,7 @@ def export(
     predictor = loaded.load(folder)
     problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
     split = validated.split_of(folder, predictor, problem_type, rows)
-    checked = Checked(predictor, split, recipe.training.metrics or tasks.DEFAULT_METRICS[problem_type])
+    checked = Checked(predictor, split, recipe.metric_names)
     examples = functools.partial(checked.examples, EXAMPLES)
     source = formats.source(to, folder, predictor, checked.input_names, len(split.rows.texts), examples, precision)
     with disk_errors(f"--output: writing {output}", "nothing was kept"), whole_folder(output) as partial:

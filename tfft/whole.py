@@ -32,12 +32,12 @@ def whole_file(final: Path) -> Iterator[TextIO]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The table in a file of JSON; an empty one where there is no such file, or no JSON in it."""
+    """The table in a file of JSON; an empty one where there is no such file, or no table in it."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def sha256(path: Path) -> str:

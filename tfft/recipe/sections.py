@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from tfft import __version__
+from tfft import __version__, tasks
 from tfft.recipe.yaml_text import Dumper
 
 FILE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
@@ -511,6 +511,11 @@ class Recipe(Section):
     def name(self) -> str:
         """The run's name: the last part of its output folder."""
         return PurePath(self.output_dir).name or "run"
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What it is scored by: the metrics that it names, or its task's own."""
+        return self.training.metrics or tasks.DEFAULT_METRICS[tasks.problem_type(self.task, self.problem_type)]
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults included, as YAML from which `load` makes an equal one."""

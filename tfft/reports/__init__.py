@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfft import evaluation, metrics, pages, tasks
+from tfft import evaluation, metrics, pages
 from tfft.data import ShardedSplit, Split
 from tfft.evaluation import Evaluation
 from tfft.problems import Problem, Regression, Tokens
@@ -117,12 +117,11 @@ def page(material: Material) -> str:
 
 def _evaluated(recipe: Recipe, scored: Scored) -> Evaluation:
     """Scores with intervals; metrics of the hub are left out, since resamples of them take long."""
-    names = recipe.training.metrics or tasks.DEFAULT_METRICS[tasks.problem_type(recipe.task, recipe.problem_type)]
     return evaluation.make(
         scored.problem,
         scored.logits,
         scored.split,
-        [name for name in names if name in metrics.NAMES],
+        [name for name in recipe.metric_names if name in metrics.NAMES],
         resamples=RESAMPLES,
         seed=0,
         min_rows=MIN_ROWS,
