@@ -131,7 +131,7 @@ def push(
         there = _card_that_is_there(folder / "model" / cards.NAME)
         is_kept = there is not None and not cards.is_ours(there) and not overwrite_card
         licence = _licence(folder, license, there, is_kept)
-        repository = Repository(repo, private or None, key="--repo")
+        repository = Repository(repo, private or None, key="--repo", is_asked=not dry_run)
         if there is not None and is_kept:
             voice.say(
                 f"{cards.NAME} in the run's model was changed by hand, and is kept (--overwrite-card replaces it)"

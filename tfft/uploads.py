@@ -26,31 +26,34 @@ class Repository:
         name: OWNER/NAME, or NAME for one of the token's owner.
         private: whether it is private where it has to be made; None leaves that to the hub.
         key: what messages call the name.
+        is_asked: whether the hub will be asked anything; nothing but a name is needed where it is not.
 
     Raises:
         HubError: no hub has such a name, the hub is switched off, or there is no token; it is not asked yet.
     """
 
-    def __init__(self, name: str, private: bool | None = None, key: str = "hub_model_id") -> None:
+    def __init__(
+        self, name: str, private: bool | None = None, key: str = "hub_model_id", is_asked: bool = True
+    ) -> None:
         from huggingface_hub import constants, get_token
 
         if not hub.is_hub_id(name):
             raise HubError(
                 f"{key}: got {name!r}; expected NAME or OWNER/NAME, of letters, digits and single - _ . between them"
             )
-        if hub.is_offline() or constants.HF_HUB_OFFLINE:
+        token = get_token()
+        if is_asked and (hub.is_offline() or constants.HF_HUB_OFFLINE):
             raise HubError(
                 f"{key}: {name} cannot be pushed to, since HF_HUB_OFFLINE is set; unset it, or push nothing (in a "
                 "recipe: training.push_to_hub=false)"
             )
-        token = get_token()
-        if token is None:
+        if is_asked and token is None:
             raise HubError(
                 f"{key}: {name} cannot be pushed to without a token of the hub that may write: {LOG_IN}. Recipes and "
                 "command lines are no place for it"
             )
         self.name, self.private = name, private
-        self._token = token
+        self._token = token or ""
         self._made: Any = None
 
     def make(self) -> str:
@@ -77,7 +80,7 @@ class Repository:
 
     def has_token(self, text: str) -> bool:
         """Whether the token is in a text that is to be published."""
-        return self._token in text
+        return bool(self._token) and self._token in text
 
     def read(self, name: str) -> str | None:
         """The text of a file that is in the repository; None where it is not there."""

@@ -145,6 +145,18 @@ def test_a_dry_run_asks_and_writes_nothing(
     assert tfft.push(run, "owner/mine", license="mit", verbose=False).card == card, "what was shown is what is pushed"
 
 
+def test_a_dry_run_needs_no_token_and_no_hub(
+    logged_in: PushedHub,  # noqa: F811
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = tfft.push(run, "owner/mine", license="mit", dry_run=True, verbose=False).card
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert tfft.push(run, "owner/mine", license="mit", dry_run=True, verbose=False).card == card
+    assert logged_in.asked == []
+
+
 def test_neither_paths_nor_the_token_are_told(
     logged_in: PushedHub,  # noqa: F811
     run: Path,
