@@ -64,6 +64,40 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.report_to",
         "expected every name once",
     ),
+    "layers of a number that is not said": (
+        ("model.drop_layers=odd",),
+        ("model.drop_layers=odd", "model.keep_layers=3"),
+        "model.drop_layers",
+        "got 'odd'; expected null, since model.keep_layers is null: it is for a number of layers only",
+    ),
+    "an end of pruning, and no pruning": (
+        ("training.pruning_end=0.4",),
+        ("training.pruning_end=0.4", "training.pruning_sparsity=0.5"),
+        "training.pruning_end",
+        "got 0.4; expected null, since training.pruning_sparsity is null",
+    ),
+    "more pruned at first than at last": (
+        ("training.pruning_sparsity=0.5", "training.pruning_initial_sparsity=0.6"),
+        ("training.pruning_sparsity=0.5", "training.pruning_initial_sparsity=0.5"),
+        "training.pruning_initial_sparsity",
+        "got 0.6; expected at most training.pruning_sparsity, which is 0.5",
+    ),
+    "pruning that begins after its end": (
+        ("training.pruning_sparsity=0.5", "training.pruning_begin=0.6"),
+        ("training.pruning_sparsity=0.5", "training.pruning_begin=0.6", "training.pruning_end=0.6"),
+        "training.pruning_begin",
+        "got 0.6; expected at most training.pruning_end, which is 0.5",
+    ),
+    **{
+        f"pruning and {strategy}": (
+            (f"training.strategy={strategy}", "training.pruning_sparsity=0.5"),
+            (f"training.strategy={strategy}",),
+            "training.pruning_sparsity",
+            f"got 0.5; expected null, since training.strategy is {strategy}: the weights that would be pruned are "
+            "frozen, for a while or for good",
+        )
+        for strategy in ("lora", "feature_extraction", "bitfit")
+    },
     "both warmups": (
         ("training.warmup_ratio=0.1", "training.warmup_steps=5"),
         ("training.warmup_steps=5",),

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfft import data, hardware, plan, problems, scoring, tasks, tpu, training
 from tfft.backend import keras
+from tfft.callbacks.magnitude_pruning import pruned_weights
 from tfft.console import Voice
 from tfft.data import Given, Prepared, ShardedSplit, Split, shards
 from tfft.data.columns import ArrayOnDisk
@@ -21,6 +22,7 @@ from tfft.errors import ModelError, RecipeError
 from tfft.hardware import Device, Distribution, Precision
 from tfft.models import checkpoint, faster, headed, heads
 from tfft.models.checkpoint import Checkpoint
+from tfft.models.layers import with_layers
 from tfft.models.load import Loaded, load_classifier
 from tfft.plan import Plan
 from tfft.problems import Problem
@@ -87,6 +89,7 @@ def assemble(
     # First of all: workers find each other before anything that may take longer on one than on another, and only before
     # TensorFlow has computed anything; a TPU forgets what was computed before it was made ready.
     runtime = recipe.runtime
+    source, layers = _with_kept_layers(recipe.model, source)
     device = hardware.find_device(runtime.strategy, runtime.tpu_name)
     if device.kind == "tpu":
         _check_for_tpu(recipe)
@@ -120,6 +123,8 @@ def assemble(
     )
     plan.check_executions(planned, runtime.steps_per_execution or planned.steps_per_execution)
     plan.show_model(voice, source.name, loaded, device, precision)
+    if layers:
+        voice.say(f"layers: {layers}")
     if distribution.reason:
         voice.say(f"devices: {distribution.reason}")
     if accelerated is not None:
@@ -128,6 +133,7 @@ def assemble(
         )
         voice.say(f"accelerated: {what}")
     plan.show_steps(voice, planned, recipe.data)
+    _show_pruning(voice, recipe, loaded.model, planned)
     return Assembly(
         recipe=recipe,
         tokenizer=tokenizer,
@@ -144,6 +150,17 @@ def assemble(
         multipliers=multipliers,
         plan=planned,
     )
+
+
+def _with_kept_layers(section: ModelSection, source: Checkpoint) -> tuple[Checkpoint, str | None]:
+    """The checkpoint with the layers that the recipe keeps, and which those are; None where all stay."""
+    wanted = section.keep_layers
+    if wanted is None:
+        return source, None
+    kept, total = with_layers(source, wanted, section.drop_layers or "top"), source.config.num_hidden_layers
+    if kept.layers is None:
+        return kept, f"one for all, used {kept.config.num_hidden_layers} times instead of {total}"
+    return kept, f"{len(kept.layers)} of {total} are kept, counted from 0: {', '.join(map(str, kept.layers))}"
 
 
 def _hindrance(recipe: Recipe) -> str | None:
@@ -176,6 +193,19 @@ def _accelerated(recipe: Recipe, model: keras.Model, source: Checkpoint) -> int:
             f"layers tfft has not: {', '.join(faster.FAMILIES)} have it"
         )
     return accelerated
+
+
+def _show_pruning(voice: Voice, recipe: Recipe, model: keras.Model, planned: Plan) -> None:
+    """Says what is pruned, when; raises a ModelError where nothing could be."""
+    pruning = training.make_pruning(recipe.training, planned)
+    if pruning is None:
+        return
+    weights, wanted = pruned_weights(model), pruning.sparsities
+    voice.say(
+        f"pruning: {wanted.final:.1%} of each of {len(weights)} kernels of the encoder's layers, "
+        f"{sum(one.shape.num_elements() for one in weights):,} parameters in all, chosen from step {wanted.begin:,} to "
+        f"{wanted.end:,}, every {wanted.frequency:,} steps"
+    )
 
 
 def long_text(section: DataSection) -> LongText:

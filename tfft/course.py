@@ -22,7 +22,7 @@ from tfft.plan import Plan, Stage
 from tfft.recipe import RuntimeSection, TrainingSection
 from tfft.run_directory import ATTENTION, NAN_REPORT, STATES, RunDirectory
 from tfft.states import State
-from tfft.training import Best, compile_model, make_schedule, memory_errors
+from tfft.training import Best, compile_model, make_pruning, make_schedule, memory_errors
 
 # Where a loss became no number, `training.on_nan: rollback` goes on with the rate times this, so often at most.
 RATE_AFTER_ROLLBACK = 0.5
@@ -43,6 +43,7 @@ class Trained:
         kept_epoch: the epoch whose weights the model has now, counted from 1.
         kept_step: the step whose weights those are, where the history says steps.
         parameters: that were trained, in any stage.
+        pruning: of the weights that the model has now, see `_pruning_report`; None where nothing was pruned.
     """
 
     history: list[dict[str, float]]
@@ -53,6 +54,7 @@ class Trained:
     kept_epoch: int
     kept_step: int | None
     parameters: int
+    pruning: dict[str, Any] | None = None
 
 
 def train(
@@ -151,7 +153,23 @@ def train(
         kept_epoch=int(history[kept - 1]["epoch"]),
         kept_step=history[kept - 1].get("step"),
         parameters=parameters,
+        pruning=course.pruning and _pruning_report(course.pruning, model, voice),
     )
+
+
+def _pruning_report(pruning: callbacks.MagnitudePruning, model: keras.Model, voice: Voice) -> dict[str, Any]:
+    """How much of the model is zero, of the pruned matrices and of all parameters; says where it is not as wanted."""
+    wanted, sparsity = pruning.sparsities, pruning.sparsity
+    if not pruning.is_done:
+        voice.say(
+            f"pruning: training ended before step {wanted.end:,}, so {sparsity:.1%} is zero of what was to be pruned "
+            f"to {wanted.final:.1%}, and the weights kept are the last"
+        )
+    return {
+        "matrices": len(pruning.weights),
+        "sparsity": sparsity,
+        "sparsity_of_all_parameters": pruning.zeros / sum(parameter_counts(model)),
+    }
 
 
 def newest_state(
@@ -195,6 +213,7 @@ class _Course:
         rate_factor: what the learning rates are multiplied by, after rollbacks.
         clock: of its batches.
         pause: ends it before its last epoch, where it is to.
+        pruning: of its weights, where there is any.
         weights: those that any stage trains; no others change.
         keeper, checkpoints, scores: of the present run.
         progress, on_nan: of the present stage.
@@ -222,6 +241,9 @@ class _Course:
         self.weights = list(self.model.trainable_weights)
         self.clock = callbacks.StepClock()
         self.pause = callbacks.PauseAfterEpochs(self.training.stop_after_epochs)
+        self.pruning = make_pruning(self.training, self.plan)
+        if self.pruning:
+            self.pruning.set_model(self.model)  # before a state is put back, which has what is pruned
         self._began = time.perf_counter()
 
     @property
@@ -282,6 +304,8 @@ class _Course:
             self.on_nan = callbacks.StopOnNaN(training.loss_explosion_factor)
             keeper.callbacks = [self.checkpoints, scores, stop, *early, self.on_nan]
             of_scores = [*early, self.checkpoints]
+            if self.pruning:
+                of_scores = [self.pruning.once_done(*of_scores)]
             scores.followers = of_scores if self._by_steps else []
             boards = self._boards()
             scores.told = [self._tell, *(board.evaluated for board in boards)]
@@ -303,6 +327,7 @@ class _Course:
                 place.first_epoch,
                 self.progress,
                 [
+                    *([self.pruning] if self.pruning else []),
                     *([callbacks.ThroughputLog(plan.copies)] if training.include_tokens_per_second else []),
                     self.clock,
                     *([scores] if self.score else []),

@@ -541,6 +541,7 @@ def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]
             "kept_epoch": trained.kept_epoch,
             **({} if trained.kept_step is None else {"kept_step": trained.kept_step}),
             "parameters": trained.parameters,
+            **({} if trained.pruning is None else {"pruning": trained.pruning}),
         },
         "timing": {
             "train_seconds": trained.seconds,

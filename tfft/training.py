@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tfft import optimizers
+from tfft import callbacks, optimizers
 from tfft.backend import keras, tf
 from tfft.data import ShardedSplit, Split, batches, stream
 from tfft.data.labels import LabelCounts
@@ -18,7 +18,7 @@ from tfft.models import adversarial, dropout, features, freeze, lora
 from tfft.models.load import Loaded
 from tfft.plan import Plan, Stage
 from tfft.problems import Problem
-from tfft.recipe import DataSection, RuntimeSection, TrainingSection
+from tfft.recipe import PRUNING_END, DataSection, RuntimeSection, TrainingSection
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Best:
     mode: Literal["max", "min"]
 
 
+# How often it is chosen what is pruned, unless the recipe says every how many steps.
+PRUNING_CHOICES = 20
 # What a stage may say for the head alone.
 _HEAD_ALONE = ("head", ("head",), ["head"])
 
@@ -161,6 +163,24 @@ def make_schedule(stage: Stage, factor: float = 1.0) -> optimizers.Schedule:
         warmup_steps=stage.warmup_steps,
         end=None if settings.end_learning_rate is None else settings.end_learning_rate * factor,
         power=settings.lr_power,
+    )
+
+
+def make_pruning(training: TrainingSection, plan: Plan) -> callbacks.MagnitudePruning | None:
+    """What prunes the model while it is trained; None where nothing does."""
+    if training.pruning_sparsity is None:
+        return None
+    # Steps are counted from 1.
+    begin, end = (
+        max(1, round(share * plan.total_steps))
+        for share in (training.pruning_begin or 0.0, training.pruning_end or PRUNING_END)
+    )
+    return callbacks.MagnitudePruning(
+        training.pruning_sparsity,
+        end,
+        initial_sparsity=training.pruning_initial_sparsity or 0.0,
+        begin_step=begin,
+        frequency=training.pruning_frequency or max(1, (end - begin) // PRUNING_CHOICES),
     )
 
 

@@ -42,6 +42,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"task": "token-classification", "data": {"text_columns": ["words"]}},
     ),
     "numbers": ({"text": TEXTS, "label": NUMBERS}, {"problem_type": "regression"}),
+    "pruned": (
+        {"text": TEXTS, "label": LABELS},
+        {"training": {"pruning_sparsity": 0.5, "pruning_frequency": 2, "ema_momentum": 0.5}},
+    ),
     "stages": (
         {"text": TEXTS, "label": LABELS},
         {

@@ -4,6 +4,7 @@
 - `checkpoints`: the best weights by a score with its direction, and the last
 - `exact_checkpoint`: all that a training depends on, and going on from it
 - `gradual_unfreezing`, `weight_averages`: what is trained, and what is scored and kept
+- `magnitude_pruning`: weights that become zero as training goes
 - `learning_rate_log`, `throughput_log`: rate, speed and memory in the logs
 - `progress`, `tensor_board`, `attention_snapshots`: for a person to look at
 - `step_clock`, `executions`: the time that batches take, and where Keras runs several in one call
@@ -27,6 +28,7 @@ from tfft.callbacks.checkpoints import Checkpoints
 from tfft.callbacks.exact_checkpoint import ExactCheckpoint
 from tfft.callbacks.gradual_unfreezing import GradualUnfreezing
 from tfft.callbacks.learning_rate_log import LearningRateLog
+from tfft.callbacks.magnitude_pruning import MagnitudePruning
 from tfft.callbacks.mlflow_log import MLflowLog
 from tfft.callbacks.pause_after_epochs import PauseAfterEpochs
 from tfft.callbacks.progress import Progress
@@ -48,6 +50,7 @@ __all__ = [
     "GradualUnfreezing",
     "LearningRateLog",
     "MLflowLog",
+    "MagnitudePruning",
     "PauseAfterEpochs",
     "Progress",
     "PushToHub",

@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from tfft.backend import inner_optimizer, keras
+from tfft.callbacks.leads import Leads
 from tfft.errors import RunError
 from tfft.models import averages
 
 
-class WeightAverages(keras.callbacks.Callback):
+class WeightAverages(Leads):
     """Has the optimizer keep a moving average of every weight, and uses those averages for all but training.
 
     Keras's own validation (`validation_data`) and `ValidationScores` see the averages, training goes on with the
@@ -42,10 +43,10 @@ class WeightAverages(keras.callbacks.Callback):
     """
 
     def __init__(self, momentum: float = 0.999, followers: Sequence[keras.callbacks.Callback] = ()) -> None:
-        super().__init__()
+        super().__init__(followers)
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum is {momentum}; expected a number from 0 to 1")
-        self.momentum, self.followers = momentum, list(followers)
+        self.momentum = momentum
         self._averaged = ExitStack()
 
     def set_model(self, model: keras.Model) -> None:
@@ -82,15 +83,7 @@ class WeightAverages(keras.callbacks.Callback):
         """Tells the followers."""
         # What an evaluation that broke off has left is none of this training.
         self._averaged = ExitStack()
-        for one in self.followers:
-            one.set_params(self.params)
-            one.set_model(self.model)
-            one.on_train_begin(logs)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tells the followers."""
-        for one in self.followers:
-            one.on_epoch_begin(epoch, logs)
+        super().on_train_begin(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Shows the followers the averages."""
@@ -98,8 +91,3 @@ class WeightAverages(keras.callbacks.Callback):
             with averages.averaged(self.model):
                 for one in self.followers:
                     one.on_epoch_end(epoch, logs)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Tells the followers; Keras has put the averages into the model by now."""
-        for one in self.followers:
-            one.on_train_end(logs)

@@ -33,12 +33,14 @@ class Checkpoint:
         folder: where its files lie.
         weights: the weight files, all shards.
         config: the model's configuration (`transformers.PretrainedConfig`).
+        layers: those of the encoder that are loaded, by their numbers in the files; None is all. See `layers`.
     """
 
     name: str
     folder: Path
     weights: tuple[Path, ...]
     config: Any
+    layers: tuple[int, ...] | None = None
 
     @property
     def is_keras_h5(self) -> bool:

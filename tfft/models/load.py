@@ -19,6 +19,7 @@ from tfft.backend import keras, tf
 from tfft.errors import ModelError
 from tfft.models.abilities import tensorflow_classes
 from tfft.models.checkpoint import Checkpoint
+from tfft.models.layers import renumbered
 from tfft.models.parts import path_of
 from tfft.tasks import SINGLE_LABEL, TOKENS
 
@@ -212,7 +213,8 @@ def _load_pytorch(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str]
 
     # As tensors of TensorFlow: of NumPy's arrays, Transformers cannot tell that a shape differs.
     with tf.device("CPU"):
-        tensors = {name: tf.constant(value) for name, value in read_tensors(checkpoint.weights).items()}
+        found = renumbered(read_tensors(checkpoint.weights), checkpoint.layers)
+        tensors = {name: tf.constant(value) for name, value in found.items()}
     own_names = getattr(model, "tf_to_pt_weight_rename", None)
     model._keys_to_ignore_on_load_unexpected = None  # the class's list hides heads of pretraining that are not used
     try:
@@ -266,7 +268,7 @@ def _without_copies(model: keras.Model, unused: dict[str, tf.Tensor | None], nam
 
 def _load_tensorflow(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
     tensors = _read_h5(checkpoint.weights) if checkpoint.is_keras_h5 else read_tensors(checkpoint.weights)
-    return put_tensors(model, tensors, checkpoint.name)
+    return put_tensors(model, renumbered(tensors, checkpoint.layers), checkpoint.name)
 
 
 def put_tensors(

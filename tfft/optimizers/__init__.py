@@ -4,6 +4,7 @@
 - `adamw`: Adam and AdamW, made by `make` with all that follows
 - `accumulation`: several batches make one step
 - `rates`: a learning rate for every part of a model
+- `pruning`: weights that become zero as training goes
 
 Example:
     >>> from tfft import optimizers

@@ -13,6 +13,7 @@ from tfft.recipe.sections import (
     FILE_ENDINGS,
     FILE_KEYS,
     HUB_KEYS,
+    PRUNING_END,
     SETTLED_IN_SHARDS,
     DataSection,
     TrainingSection,
@@ -62,10 +63,37 @@ def _check_lora(values: Values) -> _Found:
             yield _got(values, f"training.{name}", f"null, since training.strategy is {strategy}: it is for lora only")
 
 
+def _check_pruning(values: Values) -> _Found:
+    sparsity, strategy = values["training.pruning_sparsity"], values["training.strategy"]
+    if sparsity is None:
+        for name in ("initial_sparsity", "begin", "end", "frequency"):
+            if values[f"training.pruning_{name}"] is not None:
+                yield _got(values, f"training.pruning_{name}", "null, since training.pruning_sparsity is null")
+        return
+    if strategy != "full":
+        why = "the weights that would be pruned are frozen, for a while or for good"
+        yield _got(values, "training.pruning_sparsity", f"null, since training.strategy is {strategy}: {why}")
+    initial, begin = values["training.pruning_initial_sparsity"] or 0.0, values["training.pruning_begin"] or 0.0
+    end = PRUNING_END if values["training.pruning_end"] is None else values["training.pruning_end"]
+    if initial > sparsity:
+        expected = f"at most training.pruning_sparsity, which is {shown(sparsity)}"
+        yield _got(values, "training.pruning_initial_sparsity", expected)
+    if begin > end:
+        expected = f"at most training.pruning_end, which is {shown(end)}"
+        yield _got(values, "training.pruning_begin", expected)
+
+
 def _check_head(values: Values) -> _Found:
     for name in ("head_hidden_size", "head_dropout"):
         if values["model.head"] == "default" and values[f"model.{name}"] is not None:
             yield _got(values, f"model.{name}", "null, since model.head is default: it is for cls and mean only")
+
+
+def _check_layers(values: Values) -> _Found:
+    kept = values["model.keep_layers"]
+    if values["model.drop_layers"] is not None and not isinstance(kept, int):
+        expected = f"null, since model.keep_layers is {shown(kept)}: it is for a number of layers only"
+        yield _got(values, "model.drop_layers", expected)
 
 
 def _check_strategy(values: Values) -> _Found:
@@ -437,7 +465,9 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_schedule,
     _check_rates,
     _check_lora,
+    _check_pruning,
     _check_head,
+    _check_layers,
     _check_strategy,
     _check_stages,
     _check_problem,

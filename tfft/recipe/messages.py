@@ -204,7 +204,9 @@ def _expectation(schema: Mapping[str, Any]) -> str:
         return f"a {'whole ' if kind == 'integer' else ''}number {' and '.join(ranges)}".rstrip()
     if kind == "array":
         limits = f"{schema['minItems']} or {schema['maxItems']} " if "maxItems" in schema else ""
-        of = "sections" if "$ref" in schema["items"] else "values" if "anyOf" in schema["items"] else "texts"
+        items = schema["items"]
+        kinds = {"integer": "whole numbers", "string": "texts"}
+        of = "sections" if "$ref" in items else "values" if "anyOf" in items else kinds[items["type"]]
         return f"a list of {limits}{of}"
     if "additionalProperties" in schema:
         return f"a table, each name with {_expectation(schema['additionalProperties'])}"

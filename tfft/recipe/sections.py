@@ -14,6 +14,8 @@ from tfft.recipe.yaml_text import Dumper
 
 FILE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 LARGEST_SEED = 2**32 - 1
+# The share of all steps by which pruning is done, unless it is said.
+PRUNING_END = 0.5
 # Of files whose lines are words with their tags.
 CONLL_ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".txt")
 
@@ -65,6 +67,14 @@ def _unfreeze(value: Any) -> Any:
     raise ValueError("neither `head`, `all`, a number of layers nor a list of parts")
 
 
+def _keep_layers(value: Any) -> Any:
+    # Which numbers there may be the checkpoint tells, with how many layers it has.
+    layers = value if isinstance(value, list | tuple) else [value]
+    if value is None or all(isinstance(one, int) and not isinstance(one, bool) for one in layers):
+        return _tuple_for_list(value)
+    raise ValueError("neither a number of layers nor a list of them")
+
+
 def _list_for_tuple(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -80,6 +90,11 @@ _UNFREEZE_SCHEMA = WithJsonSchema(
 )
 
 
+_KEEP_LAYERS_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
+)
+
+
 class Section(BaseModel):
     # Strict: a recipe says numbers where numbers are meant; "3" or true in place of 3 is a mistake worth a message.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -92,6 +107,20 @@ class ModelSection(Section):
         description="Hub id, folder, or package:NAME/INNER (a folder inside an installed package) of the checkpoint."
     )
     revision: _Text | None = Field(default=None, description="Branch, tag or commit of the checkpoint on the hub.")
+    keep_layers: Annotated[
+        int | tuple[int, ...] | None,
+        PlainValidator(_keep_layers),
+        PlainSerializer(_list_for_tuple),
+        _KEEP_LAYERS_SCHEMA,
+    ] = Field(
+        default=None,
+        description="How many of the encoder's layers are loaded, or which, counted from 0; null loads all.",
+    )
+    drop_layers: Literal["top", "bottom", "symmetric", "odd", "even"] | None = Field(
+        default=None,
+        description="Which layers go where keep_layers is a number: the last, the first, those in the middle, or every "
+        "other one from the top down, counted from 1; null is top.",
+    )
     head: Literal["default", "cls", "mean"] = Field(
         default="default",
         description="The architecture's own head; or a dense layer on the first token's state, or on all tokens' mean.",
@@ -224,6 +253,24 @@ class TrainingSection(Section):
     )
     lora_target_modules: Annotated[tuple[_Text, ...], Field(min_length=1), _Texts] | None = Field(
         default=None, description="Dense layers that get an adapter, by name; null is query and value."
+    )
+    pruning_sparsity: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of each matrix of the encoder's layers that becomes zero as training goes, the smallest "
+        "weights first; null prunes nothing.",
+    )
+    pruning_initial_sparsity: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Share that is pruned at once; null is 0."
+    )
+    pruning_begin: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Share of all steps before which nothing is pruned; null is 0."
+    )
+    pruning_end: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Share of all steps by which pruning_sparsity is reached; null is 0.5."
+    )
+    pruning_frequency: _Count | None = Field(
+        default=None,
+        description="Optimizer steps from one choice of what is pruned to the next; null makes twenty choices.",
     )
     num_train_epochs: float = Field(
         default=3.0, gt=0, le=1_000_000, description="Passes over the training rows; may be a fraction."
