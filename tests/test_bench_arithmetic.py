@@ -386,3 +386,16 @@ def test_texts_to_predict_are_a_seeded_selection_of_the_file(tmp_path: pathlib.P
     chosen = (tmp_path / "one.tsv").read_text().splitlines(keepends=True)
     assert chosen == (tmp_path / "two.tsv").read_text().splitlines(keepends=True)
     assert chosen[0] == lines[0] and len(set(chosen[1:])) == 7 and set(chosen) <= set(lines)
+
+
+def test_the_table_of_smaller_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    smaller = load_script(BENCHMARKS / "smaller.py", "bench_smaller")
+    found = [
+        smaller.Measured("float16", seed, accuracy, 0.9, 45_000_000, 40_000_000, changed)
+        for seed, accuracy, changed in ((1, 0.8, 0), (2, 0.9, 2))
+    ]
+    header, _, row = smaller.table(found, {"float16": [30.0, 10.0, 20.0]}).splitlines()
+    assert len(header.split("|")) == len(row.split("|"))
+    assert row == "| float16 | 45.0 | 40.0 | 20.0 | 0.850 (0.800-0.900) | 0.900 (0.900-0.900) | 1 (0-2) |"
+    assert {name for name, _ in smaller.ROWS.values()} == set(smaller.TRAININGS)

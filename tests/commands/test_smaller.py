@@ -73,6 +73,25 @@ def test_a_run_with_fewer_layers_and_weights_is_a_run_like_any_other(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"strategy": "lora"},
+        {"strategy": "bitfit", "layerwise_lr_decay": 0.5},
+        {"strategy": "feature_extraction"},
+        {"strategy": "gradual_unfreezing", "stages": [{"unfreeze": "head"}, {"unfreeze": 1}], "num_train_epochs": 2.0},
+    ],
+    ids=lambda training: training["strategy"],
+)
+def test_fewer_layers_are_trained_in_any_way(job: Job, training: dict[str, Any]) -> None:
+    result = tfft.fit(job.arguments()[1], model={"keep_layers": 1}, training=training, verbose=False)
+    loaded = tfft.load(job.run).model
+    assert loaded.config.num_hidden_layers == 1
+    assert sum(one.shape.num_elements() for one in loaded.weights) < 7442  # what it has with two
+    assert result.scores["eval"]
+
+
+@pytest.mark.slow
 def test_a_training_that_ends_too_early_says_so(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {**PRUNED, "pruning_end": 1.0, "stop_after_epochs": 1, "load_best_model_at_end": True}
     result = tfft.fit(job.arguments()[1], training=settings)
