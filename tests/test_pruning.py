@@ -172,8 +172,11 @@ def test_a_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_next_fit_prunes_on_with_the_callback_and_not_without() -> None:
-    model, whole = make(optimizers.make("adam", 0.05)), make(optimizers.make("adam", 0.05))
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_next_fit_prunes_on_with_the_callback_and_not_without(compiled: bool) -> None:
+    model, whole = make(keras.optimizers.Adam(0.05)), make(keras.optimizers.Adam(0.05))
+    for one in (model, whole):
+        one.optimizer.jit_compile = compiled  # as it is on a GPU
     callback = pruning()
     fit(model, callback, epochs=1)
     fit(model, callback, epochs=3, initial_epoch=1)
