@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class ByHand(keras.callbacks.Callback):
         variables = [one for one in self.model.trainable_weights if "kernel" in one.name]
         rises = range(wanted.begin, wanted.end + 1, wanted.frequency)
         for place, variable in enumerate(variables):
-            value = variable.numpy()
+            value = np.where(self.left[place], variable.numpy(), 0)
             if step in (*rises, wanted.end):
                 way = (step - wanted.begin) / (wanted.end - wanted.begin)
                 share = wanted.final + (wanted.initial - wanted.final) * (1 - way) ** 3
@@ -125,6 +126,16 @@ def test_a_training_is_that_with_zeros_put_in_by_hand(name: str) -> None:
         # Of 35 and 7 weights: 0.6 * 35 = 21, 0.6 * 7 = 4.2; and no bias.
         assert [int((one == 0).sum()) for one in model.get_weights()] == [21, 0, 4, 0]
         assert history["sparsity"][-1] == pytest.approx(25 / 42)
+
+
+def test_what_is_pruned_stays_so() -> None:
+    seen: list[list[np.ndarray]] = []
+    model = make(optimizers.make("adam", 0.3))  # a step is longer than many weights are
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(kernels(model)))
+    fit(model, pruning(end_step=9, frequency=1), look)
+    for before, after in itertools.pairwise(seen):
+        for one, other in zip(before, after, strict=True):
+            assert (other[one == 0] == 0).all()
 
 
 def test_several_steps_in_one_call_are_pruned_like_single_ones() -> None:

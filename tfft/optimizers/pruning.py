@@ -158,9 +158,11 @@ class Pruning:
 
     def _prune(self, variable: tf.Variable, left: tf.Variable) -> None:
         # The step that is being done counts.
-        step, value = self.optimizer.iterations + 1, variable.read_value()
+        step, before = self.optimizer.iterations + 1, left.read_value()
         is_due, sparsity = self.sparsities.is_due(step), self.sparsities.at(step)
-        chosen = _left(tf.cast(value, tf.float32), left.read_value(), sparsity, is_due)
+        # Without what this step has made of pruned weights, so that those are the smallest again.
+        value = _where(before, variable.read_value())
+        chosen = _left(tf.cast(value, tf.float32), before, sparsity, is_due)
         left.assign(chosen)
         variable.assign(_where(chosen, value))
         for average in self._averages_of(variable):
