@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What is to be told of a run, to the extra that installs it.
 LIBRARIES = ("mlflow", "wandb")
 # They change nothing of what is trained, so a run may go on with others.
-KEYS = frozenset({"report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"})
+KEYS = frozenset({"report", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"})
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
