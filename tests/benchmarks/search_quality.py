@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def table(score: str) -> Curves:
-    """The recorded runs."""
+    """The recorded runs, of those seeds that have every setting."""
     if not TABLE.is_file():
         raise SystemExit(f"{TABLE} is not there; record it: python tests/benchmarks/search_curves.py --data FOLDER")
     curves: Curves = {}
@@ -70,7 +70,8 @@ def table(score: str) -> Curves:
         for row in csv.DictReader(file):
             cell = (float(row["learning_rate"]), int(row["batch_size"]), int(row["seed"]))
             curves.setdefault(cell, []).append(float(row[score]))
-    return curves
+    settings = {cell[:2] for cell in curves}
+    return {cell: curve for cell, curve in curves.items() if all((*one, cell[2]) in curves for one in settings)}
 
 
 def mean_over_seeds(curves: Curves) -> dict[tuple[float, int], float]:
