@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,17 @@ def test_the_best_epoch_is_one_in_which_all_is_pruned(job: Job) -> None:
         assert_half_is_zero(result.model)
 
 
+@pytest.fixture
+def determinism() -> Iterator[None]:
+    """What `runtime.deterministic` switches on in this process is off again for the tests that follow."""
+    yield
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("determinism")
 @pytest.mark.parametrize("at", [2, 4, 7])
 def test_resumed_is_uninterrupted(job: Job, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
