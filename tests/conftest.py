@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import shutil
 from collections.abc import Iterator
@@ -54,6 +55,15 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         yield opened
         opened.close()
+
+
+def assert_names_nothing_outside(page: str) -> None:
+    """What data say is text; tags and attributes are ours alone, and none of them names an address."""
+    tags = " ".join(re.findall(r"<[a-z][^>]*>", page))
+    addresses = set(re.findall(r"(?:src|href|action|data|poster)=\"([^\"]*)\"", tags))
+    assert {one for one in addresses if not one.startswith("#")} == {"data:,"}
+    assert "url(" not in page and "@import" not in page
+    assert page.count("<script") == page.count("</script") == 1
 
 
 @contextlib.contextmanager

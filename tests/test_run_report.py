@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from tests.conftest import assert_names_nothing_outside
 from tfft import problems, recipe, reports
 from tfft.data import Encoded, Rows, Split
 from tfft.data.words import EncodedWords
@@ -222,11 +223,7 @@ def test_the_page_is_small_and_the_same_twice(text: str) -> None:
 
 
 def test_the_page_names_nothing_outside(text: str) -> None:
-    tags = " ".join(re.findall(r"<[a-z][^>]*>", text))
-    addresses = set(re.findall(r"(?:src|href|action|data|poster)=\"([^\"]*)\"", tags))
-    assert {one for one in addresses if not one.startswith("#")} == {"data:,"}
-    assert "url(" not in text and "@import" not in text
-    assert text.count("<script") == text.count("</script") == 1
+    assert_names_nothing_outside(text)
 
 
 def test_scores_are_those_of_the_rows(text: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import assert_names_nothing_outside
 from tfft.search import report
 
 if TYPE_CHECKING:
@@ -137,12 +138,7 @@ def test_the_page_is_the_same_twice(text: str) -> None:
 
 
 def test_the_page_names_nothing_outside(text: str) -> None:
-    """What data say is text; tags and attributes are ours alone, and none of them names an address."""
-    tags = " ".join(re.findall(r"<[a-z][^>]*>", text))
-    addresses = set(re.findall(r"(?:src|href|action|data|poster)=\"([^\"]*)\"", tags))
-    assert {one for one in addresses if not one.startswith("#")} == {"data:,"}
-    assert "url(" not in text and "@import" not in text
-    assert text.count("<script") == text.count("</script") == 1
+    assert_names_nothing_outside(text)
 
 
 def test_best_trial(text: str) -> None:

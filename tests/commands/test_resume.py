@@ -116,7 +116,7 @@ def test_what_may_be_resumed(job: Job, monkeypatch: pytest.MonkeyPatch, capsys: 
     said = (job.run / "recipe.yaml").read_text()
 
     with pytest.raises(RunError) as refused:
-        tfft.fit(recipe, training={"eval_strategy": "no", "learning_rate": 2e-3}, seed=7, resume=True)
+        tfft.fit(recipe, training={"eval_strategy": "no", "learning_rate": 2e-3, "report": True}, seed=7, resume=True)
     assert str(refused.value).splitlines()[1:] == [
         "  seed: 42 before, 7 now",
         "  training.learning_rate: 0.001 before, 0.002 now",

@@ -1,4 +1,4 @@
-"""Numbers for people: as tables and axes of pages show them."""
+"""Numbers and texts for people: as tables and axes of pages show them."""
 
 from __future__ import annotations
 
@@ -40,3 +40,8 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def shortened(text: str, letters: int) -> str:
+    """The text, or its beginning and an ellipsis."""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tfft.pages.numbers import number, short
+from tfft.pages.numbers import number, short, shortened
 
 
 class Tick(NamedTuple):
@@ -124,8 +124,3 @@ def path(points: Sequence[tuple[float, float]]) -> str:
 def heights(ticks: Iterable[Tick], frame: Frame) -> tuple[Label, ...]:
     """What is written beside an axis that goes upwards."""
     return tuple(Label(frame.y(one.share), shortened(one.text, 12)) for one in ticks)
-
-
-def shortened(text: str, letters: int) -> str:
-    """The text, or its beginning and an ellipsis."""
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"

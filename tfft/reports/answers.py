@@ -12,6 +12,7 @@ from scipy import special
 
 from tfft import calibration
 from tfft.data import Split, words
+from tfft.pages.numbers import shortened
 from tfft.problems import MultiLabel, Problem, Regression, Tokens
 
 # Characters of a text that are shown.
@@ -112,7 +113,7 @@ class Answers:
         place = int(self.places[at])
         rows = self.split.rows
         word = None
-        texts = tuple(shortened(column[place]) for column in rows.texts)
+        texts = tuple(shortened(column[place], LONGEST_TEXT) for column in rows.texts)
         if self.word_places is not None:
             assert rows.words is not None
             texts, word = _around(rows.words[place], int(self.word_places[at]))
@@ -182,11 +183,8 @@ def _of_words(problem: Tokens, logits: np.ndarray, split: Split) -> Answers:
     )
 
 
-def shortened(text: str, most: int = LONGEST_TEXT) -> str:
-    """The text, or its beginning and an ellipsis."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 def _around(sentence: Sequence[str], at: int) -> tuple[tuple[str, ...], str]:
     before, after = sentence[max(0, at - _WORDS_AROUND) : at], sentence[at + 1 : at + 1 + _WORDS_AROUND]
-    return (shortened(" ".join(before)), shortened(" ".join(after))), shortened(sentence[at])
+    return (shortened(" ".join(before), LONGEST_TEXT), shortened(" ".join(after), LONGEST_TEXT)), shortened(
+        sentence[at], LONGEST_TEXT
+    )

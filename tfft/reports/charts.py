@@ -9,8 +9,8 @@ import numpy as np
 
 from tfft.evaluation import Calibration, Confusion, Thresholds
 from tfft.pages import plots
+from tfft.pages.numbers import shortened
 from tfft.pages.plots import Frame, Label, NumberAxis
-from tfft.reports.answers import shortened
 
 Points = Sequence[tuple[float, float]]
 

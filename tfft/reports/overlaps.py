@@ -9,7 +9,7 @@ import numpy as np
 
 from tfft.data import Split
 from tfft.data.checks import keys
-from tfft.reports.answers import shortened
+from tfft.pages.numbers import shortened
 
 _LONGEST = 200
 

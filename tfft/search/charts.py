@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tfft.pages import plots
-from tfft.pages.numbers import short
-from tfft.pages.plots import Frame, Label, NumberAxis, Tick, heights, path, shortened
+from tfft.pages.numbers import short, shortened
+from tfft.pages.plots import Frame, Label, NumberAxis, Tick, heights, path
 from tfft.search import axes
 from tfft.search.axes import Axis
 from tfft.search.facts import Sweep, Trial
