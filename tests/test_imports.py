@@ -49,6 +49,7 @@ RANKS = (
         "callbacks",
         "problems",
         "scoring",
+        "perplexity",
         "plan",
         "training",
         "nonfinite",
@@ -88,6 +89,7 @@ COMMAND_IMPORTS = {
     ("launch", "fit"),
     ("seeds", "fit"),
     ("evaluate", "fit"),
+    ("pretrain", "fit"),
     ("push", "evaluate"),
 }
 BACKEND_ONLY = {"tensorflow", "tf_keras", "keras"}

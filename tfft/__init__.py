@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tfft.loaded import load as load
     from tfft.lr_find import lr_find as lr_find
     from tfft.pipelines import pipeline as pipeline
+    from tfft.pretrain import pretrain as pretrain
     from tfft.push import push as push
     from tfft.rate_curve import RateCurve as RateCurve
     from tfft.recipe import Recipe as Recipe
@@ -59,6 +60,7 @@ _MODULES = (
     "metrics",
     "models",
     "optimizers",
+    "pretrain",
     "push",
     "recipe",
     "report",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,19 @@ from tfft import data, hardware, plan, problems, scoring, tasks, tpu, training
 from tfft.backend import keras
 from tfft.callbacks.magnitude_pruning import pruned_weights
 from tfft.console import Voice
-from tfft.data import Given, Prepared, ShardedSplit, Split, shards
+from tfft.data import Given, Prepared, ShardedSplit, Split, blocks, masking, new_words, shards
 from tfft.data.columns import ArrayOnDisk
 from tfft.data.encode import cache_folder
 from tfft.data.labels import LabelCounts
 from tfft.data.manifest import Encoding
+from tfft.data.masking import Masking
 from tfft.data.windows import LongText
 from tfft.errors import ModelError, RecipeError
 from tfft.hardware import Device, Distribution, Precision
-from tfft.models import checkpoint, faster, headed, heads
+from tfft.models import checkpoint, faster, headed, heads, masked
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.layers import with_layers
-from tfft.models.load import Loaded, load_classifier
+from tfft.models.load import Loaded, load_classifier, load_model
 from tfft.plan import Plan
 from tfft.problems import Problem
 from tfft.recipe import DataSection, ModelSection, Recipe, hindrances_on_tpu
@@ -49,6 +50,7 @@ class Assembly:
         loss: to train with.
         multipliers: of the learning rate, by weight; None where one rate is for all.
         plan: steps, shapes, stages.
+        masking: how tokens are hidden, where those are what is predicted.
     """
 
     recipe: Recipe
@@ -65,6 +67,7 @@ class Assembly:
     loss: keras.losses.Loss
     multipliers: dict[str, float] | None
     plan: Plan
+    masking: Masking | None = None
 
 
 def assemble(
@@ -105,8 +108,12 @@ def assemble(
     auto_class = tasks.TASKS[recipe.task].auto_class
     if device.kind == "tpu":
         _check_needs_no_python(prepared.train)
+    how = _masking(recipe.data, tokenizer) if recipe.task == tasks.FILL_MASK else None
     with hardware.computing_in(precision), distribution.watched(), distribution.scope():
-        loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
+        if how is not None:
+            loaded = _load_masked(source, auto_class, prepared, voice)
+        else:
+            loaded = _load(recipe.model, source, problem, auto_class, prepared.label_map.problem_type)
         accelerated = _accelerated(recipe, loaded.model, source) if recipe.runtime.accelerate else None
         trained_names = training.choose_weights(recipe.training, loaded)
     loss = training.make_loss(recipe.training, problem, _labels(prepared.train, problem))
@@ -149,7 +156,40 @@ def assemble(
         loss=loss,
         multipliers=multipliers,
         plan=planned,
+        masking=how,
     )
+
+
+def _masking(section: DataSection, tokenizer: Any) -> Masking:
+    return masking.make(
+        tokenizer,
+        probability=section.mlm_probability,
+        mask_share=section.mask_replace_prob,
+        random_share=section.random_replace_prob,
+        whole_words=section.whole_word_mask,
+    )
+
+
+def _load_masked(source: Checkpoint, auto_class: str, prepared: Prepared, voice: Voice) -> Loaded:
+    """The checkpoint with a masked-LM head, and a token for each new word; what of this begins afresh is said."""
+    loaded = load_model(source, auto_class, head_in_float32=False)
+    if loaded.new:
+        voice.say(
+            f"note: {source.name} has no masked-LM head{_why_no_head(source)}; it begins from the embeddings, so the "
+            "perplexity is far off at first"
+        )
+        masked.start_head(loaded.model, loaded.new)
+    if prepared.new_words:
+        masked.add_tokens(loaded.model, list(prepared.new_words.values()))
+    masked.predict_only_masked(loaded.model)
+    return loaded
+
+
+def _why_no_head(source: Checkpoint) -> str:
+    """What a checkpoint was trained for instead, where its architecture tells."""
+    if source.config.model_type == "electra":
+        return " (ELECTRA's discriminators tell replaced tokens; its generators have one)"
+    return ""
 
 
 def _with_kept_layers(section: ModelSection, source: Checkpoint) -> tuple[Checkpoint, str | None]:
@@ -236,8 +276,12 @@ def prepare(
         _check_validation(recipe, prepared.validation)
         plan.show_data(voice, prepared)
         return prepared
+    if recipe.task == tasks.FILL_MASK:
+        masking.check(tokenizer, source.name)
     splits = data.read(recipe.data, recipe.seed, given, problem_type)
     _check_validation(recipe, splits.validation)
+    if recipe.task == tasks.FILL_MASK:
+        return _prepare_blocks(recipe.data, splits, tokenizer, max_length, voice)
     rows = sum(len(one) for one in (splits.train, splits.validation, splits.test) if one is not None)
     with voice.bar() as bar:
         task = bar.add_task("encoding", total=rows, detail="")
@@ -254,6 +298,33 @@ def prepare(
         )
     plan.show_data(voice, prepared)
     return prepared
+
+
+def _prepare_blocks(
+    section: DataSection, splits: data.Splits, tokenizer: Any, max_length: int, voice: Voice
+) -> Prepared:
+    """Documents as blocks, after the tokenizer was given the words that it is to have."""
+    words = {}
+    if section.add_tokens is not None:
+        words = new_words.frequent_words(splits.train.texts[0], tokenizer, section.add_tokens)
+        new_words.add(tokenizer, words)
+        shown = ", ".join(list(words)[:5])
+        voice.say(
+            f"new tokens: {len(words):,} of {section.add_tokens:,} asked for" + (f": {shown}, …" if words else "")
+        )
+    documents = sum(len(one) for one in (splits.train, splits.validation, splits.test) if one is not None)
+    with voice.bar() as bar:
+        task = bar.add_task("encoding", total=documents, detail="")
+        prepared = blocks.encode_splits(
+            splits,
+            tokenizer,
+            max_length,
+            section.cross_documents,
+            cache_folder(),
+            advance=lambda done: bar.advance(task, done),
+        )
+    plan.show_blocks(voice, prepared)
+    return replace(prepared, new_words=words)
 
 
 def _check_validation(recipe: Recipe, validation: Any) -> None:

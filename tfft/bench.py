@@ -112,7 +112,8 @@ def measure(recipe: Recipe, rounds: int, steps: int, voice: Voice, started: floa
         training.compile_model(
             model, settings, ready.plan, loss=ready.loss, runtime=recipe.runtime, multipliers=ready.multipliers
         )
-    dataset = training.make_batches(train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
+    given = (train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
+    dataset = training.make_batches(*given, hides=ready.masking)
     warm_up = WARM_UP
     if recipe.runtime.xla:
         # XLA makes a program for every shape, and none of that belongs into a round.

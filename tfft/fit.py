@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tfft.data import Given, Prepared, Split
     from tfft.data.windows import LongText
     from tfft.hardware import Distribution
+    from tfft.perplexity import MaskedScorer
     from tfft.predictor import Predictor
     from tfft.problems import Problem
     from tfft.recipe import Recipe
@@ -169,11 +170,24 @@ def chosen_recipe(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Raises a UserError for what the user can mend."""
-    arguments = parser().parse_intermixed_args(argv)
+    return train_by(parser(), argv)
+
+
+def train_by(
+    wanted: argparse.ArgumentParser, argv: Sequence[str] | None, check: Callable[[Recipe], None] = lambda recipe: None
+) -> int:
+    """Trains as a command line says.
+
+    Args:
+        wanted: what the command line takes, as `parser` makes it.
+        check: raises a UserError where the recipe is not for the command.
+    """
+    arguments = wanted.parse_intermixed_args(argv)
     from tfft import console
     from tfft import recipe as recipes
 
     chosen = recipes.load(arguments.recipe, arguments.overrides)
+    check(chosen)
     if not arguments.verbose:
         console.silence_libraries()
     _run(
@@ -188,13 +202,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(
+    command_name: str = "fit",
+    description: str = "Fine-tune a Hugging Face model in TensorFlow, as a recipe says.",
+    example: str = "--recipe mrpc training.learning_rate=3e-5 data.max_train_samples=1000",
+) -> argparse.ArgumentParser:
     """What the command line takes."""
     made = argparse.ArgumentParser(
-        prog="python -m tfft.fit",
-        description="Fine-tune a Hugging Face model in TensorFlow, as a recipe says.",
-        epilog="Example: python -m tfft.fit --recipe mrpc training.learning_rate=3e-5 data.max_train_samples=1000. "
-        "The recipes: python -m tfft.recipes list.",
+        prog=f"python -m tfft.{command_name}",
+        description=description,
+        epilog=f"Example: python -m tfft.{command_name} {example}. The recipes: python -m tfft.recipes list.",
         allow_abbrev=False,
     )
     made.add_argument(
@@ -228,7 +245,7 @@ def _run(
     callbacks: Sequence[Any] = (),
 ) -> FitResult | None:
     """The whole training. Nothing is written before everything that can be wrong has been looked at."""
-    from tfft import environment, lock, reporting, workers
+    from tfft import environment, lock, reporting, tasks, workers
     from tfft.compiled import Programs
     from tfft.console import Voice
     from tfft.models import checkpoint
@@ -249,7 +266,8 @@ def _run(
         folder.check(overwrite, resume != "no")
     programs = Programs() if recipe.runtime.xla else None
     source = checkpoint.find(recipe.model.name_or_path, recipe.model.revision)
-    tokenizer = checkpoint.load_tokenizer(source)
+    # What has no mask token is told so, which says more.
+    tokenizer = checkpoint.load_tokenizer(source, pads=recipe.task != tasks.FILL_MASK)
 
     from tfft import assembly, course, plan, training
     from tfft.data import shards
@@ -266,12 +284,12 @@ def _run(
     if reads_features:
         prepared = _with_features(recipe, prepared, model, tokenizer, voice)
     features_seconds = time.perf_counter() - features_began
-    scorers = _scorers(recipe, prepared, problem, model, tokenizer, ready.metrics)
+    scorers = _scorers(ready, prepared)
 
     def batches_from(first_epoch: int, first_batch: int) -> Any:
         given = (prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
-        batches = training.make_batches(*given, first_epoch, first_batch, distribution.own_replicas)
-        return distribution.spread(batches)
+        own = distribution.own_replicas
+        return distribution.spread(training.make_batches(*given, first_epoch, first_batch, own, ready.masking))
 
     def save_model(target: Path) -> None:
         with averages.averaged(model):
@@ -294,6 +312,7 @@ def _run(
         _check_same_for_all(about, distribution)
         found = _state_to_go_on_from(folder, about, resume, distribution, voice) if resumes else None
         folder.write_text("recipe.yaml", _replayable(recipe, given))
+        before = _scores_before(ready, scorers, voice)
         trained = course.train(
             model,
             tokenizer,
@@ -316,7 +335,7 @@ def _run(
         scores = {name: distribution.by_chief(scorer) for name, scorer in scorers.items()}
         if distribution.is_chief:
             _save(folder, model, tokenizer, problem, prepared, trained, scorers)
-        report = {**scores, **_report(ready, trained, started)}
+        report = {**before, **scores, **_report(ready, trained, started)}
         if distribution.is_chief:
             report["weights"] = checksums(folder / "model")
         if reads_features:
@@ -437,29 +456,47 @@ def _with_features(recipe: Recipe, prepared: Prepared, model: Any, tokenizer: An
         )
 
 
-def _scorers(
-    recipe: Recipe, prepared: Prepared, problem: Problem, model: Any, tokenizer: Any, names: Sequence[str]
-) -> dict[str, Scorer]:
-    """`eval` for the validation split, `test` for the test split, where they are and have labels."""
+def _scorers(ready: Assembly, prepared: Prepared) -> dict[str, Scorer | MaskedScorer]:
+    """`eval` for the validation split, `test` for the test split, where they are and have labels, or hide tokens.
+
+    Args:
+        prepared: the splits, with a frozen encoder's outputs where the head alone is trained.
+    """
+    from tfft.perplexity import MaskedScorer
     from tfft.scoring import Scorer
 
+    recipe, model, tokenizer = ready.recipe, ready.loaded.model, ready.tokenizer
+    shared: dict[str, Any] = {
+        "batch_size": recipe.training.per_device_eval_batch_size,
+        "max_length": prepared.max_length,
+        "pad_to_max_length": recipe.data.padding == "max_length",
+    }
     splits = {"eval": prepared.validation, "test": prepared.test}
+    if ready.masking is not None:
+        return {
+            name: MaskedScorer(model, tokenizer, split, ready.masking, **shared)
+            for name, split in splits.items()
+            if split is not None
+        }
+    pooling = recipe.data.window_pooling
     return {
         name: Scorer(
-            model,
-            problem,
-            tokenizer,
-            split,
-            names,
-            batch_size=recipe.training.per_device_eval_batch_size,
-            max_length=prepared.max_length,
-            pad_to_max_length=recipe.data.padding == "max_length",
-            tunes=name == "eval",
-            pooling=recipe.data.window_pooling,
+            model, ready.problem, tokenizer, split, ready.metrics, tunes=name == "eval", pooling=pooling, **shared
         )
         for name, split in splits.items()
         if split is not None and split.labels is not None
     }
+
+
+def _scores_before(
+    ready: Assembly, scorers: Mapping[str, Scorer | MaskedScorer], voice: Voice
+) -> dict[str, dict[str, float]]:
+    """What a masked-LM model knows of the text already, as `before`; nothing of a head that is always new."""
+    if ready.masking is None or "eval" not in scorers:
+        return {}
+    found = ready.distribution.by_chief(scorers["eval"])
+    voice.say(f"before training: perplexity {found['perplexity']:,.2f}, accuracy {found['accuracy']:.4f}")
+    return {"before": found}
 
 
 def _replayable(recipe: Recipe, given: Given | None) -> str:
@@ -474,7 +511,7 @@ def _save(
     problem: Problem,
     prepared: Prepared,
     trained: Trained,
-    scorers: Mapping[str, Scorer],
+    scorers: Mapping[str, Scorer | MaskedScorer],
 ) -> None:
     """The model, the history and the predictions."""
     from tfft.models import lora, save
@@ -487,9 +524,8 @@ def _save(
     with folder.whole_folder("model") as target:
         save.save(model, tokenizer, target)
     folder.write_table("history.csv", trained.history)
-    if prepared.validation is not None and "eval" in scorers:
-        logits = scorers["eval"].logits
-        assert logits is not None
+    logits = scorers["eval"].logits if "eval" in scorers else None
+    if prepared.validation is not None and logits is not None:
         columns, rows = problem.table(logits, prepared.validation)
         folder.write_csv("predictions.csv", columns, rows)
 
@@ -502,7 +538,7 @@ def _write_report(
     trained: Trained,
     prepared: Prepared,
     problem: Problem,
-    scorer: Scorer | None,
+    scorer: Scorer | MaskedScorer | None,
 ) -> None:
     """The run on a page. One that cannot be made costs no training: it is said."""
     from tfft import reports

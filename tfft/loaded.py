@@ -72,9 +72,14 @@ def _problem_type(source: Checkpoint) -> str:
     if architecture.removeprefix("TF").endswith("ForTokenClassification"):
         return tasks.TOKENS
     if not headed.is_headed(source.folder) and not architecture.endswith("ForSequenceClassification"):
+        mend = (
+            f"; it fills in words (python -m tfft.predict --task fill-mask --model {source.folder}), and a classifier "
+            f"is trained from it by model.name_or_path={source.folder}"
+        )
         raise ModelError(
             f"{source.name} is a {architecture or config.model_type}, which gives no labels; expected a model for text "
             "classification (…ForSequenceClassification) or token classification (…ForTokenClassification)"
+            + (mend if architecture.endswith("ForMaskedLM") else "")
         )
     return config.problem_type or (tasks.REGRESSION if config.num_labels == 1 else tasks.SINGLE_LABEL)
 

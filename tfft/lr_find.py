@@ -186,9 +186,8 @@ def find(recipe: Recipe, sweep: Sweep, voice: Voice) -> RateCurve:
         runtime=recipe.runtime,
         multipliers=ready.multipliers,
     )
-    batches = training.make_batches(
-        ready.prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla
-    )
+    given = (ready.prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
+    batches = training.make_batches(*given, hides=ready.masking)
     voice.say(
         f"trying {sweep.steps} rates from {sweep.min_learning_rate:g} to {sweep.max_learning_rate:g}, a step at each"
     )

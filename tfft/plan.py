@@ -238,6 +238,19 @@ def show_data(voice: Voice, prepared: Prepared) -> None:
         voice.say(f"note: {note}")
 
 
+def show_blocks(voice: Voice, prepared: Prepared) -> None:
+    """Says how many documents the splits have, and how many blocks of tokens became of them."""
+    splits = ", ".join(
+        f"{len(split.rows):,} {split.name} ({len(split):,} blocks, {split.encoded.total_tokens:,} tokens)"
+        for split in prepared.splits
+        if isinstance(split, Split)
+    )
+    cached = " (token ids from the cache)" if all(split.encoded.from_cache for split in prepared.splits) else ""
+    voice.say(f"documents: {splits}{cached}; blocks of up to {prepared.max_length} tokens")
+    for note in prepared.notes:
+        voice.say(f"note: {note}")
+
+
 def show_model(voice: Voice, name: str, loaded: Loaded, device: Device, precision: Precision) -> None:
     """Says what the model is, what of it is new, and what it computes on."""
     trainable, frozen = parameter_counts(loaded.model)
@@ -273,7 +286,9 @@ def show(
 ) -> None:
     """What `--dry-run` adds: balance, lengths, padding and memory."""
     lengths, rows = prepared.train.encoded.length_counts
-    _show_balance(voice, prepared)
+    is_masked = prepared.label_map.problem_type == tasks.MASKED
+    if not is_masked:
+        _show_balance(voice, prepared)
     voice.table(
         "Length of training rows, in tokens",
         ["tokens", "rows", ""],
@@ -282,7 +297,8 @@ def show(
             for low, high, count in histogram(lengths, rows=rows)
         ],
     )
-    voice.say(f"longest allowed: {prepared.max_length} tokens; rows cut: {_cut_rows(prepared)}")
+    if not is_masked:
+        voice.say(f"longest allowed: {prepared.max_length} tokens; rows cut: {_cut_rows(prepared)}")
     if plan.widths:
         voice.say(f"padding: {batches.padding_share(lengths, plan.widths, rows):.1%} of the tokens of an epoch")
     needed = training_memory(

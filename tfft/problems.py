@@ -26,6 +26,8 @@ from tfft.data.words import EncodedWords
 from tfft.models import heads
 from tfft.thresholds import best_threshold
 
+_NO_LABELS = "a masked-LM model gives no labels; tfft.pipeline('fill-mask', MODEL) fills in what is hidden"
+
 
 class Prediction(NamedTuple):
     """The likeliest class of one text, and its probability."""
@@ -404,6 +406,40 @@ class Tokens:
         """Nothing to write."""
 
 
+class Masked(_OfRows):
+    """Hidden tokens of texts without labels. What is predicted are tokens; `perplexity.MaskedScorer` scores them."""
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self.names = names
+
+    def loss(self, *, label_smoothing: float, **_: Any) -> keras.losses.Loss:
+        """Cross-entropy of the hidden tokens."""
+        return heads.TokenCrossEntropyFromLogits(label_smoothing=label_smoothing)
+
+    def balanced_weights(self, labels: np.ndarray | LabelCounts) -> list[float]:
+        """There are no classes."""
+        raise TypeError(_NO_LABELS)
+
+    def mean_loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Logits of all tokens are too many to keep."""
+        raise TypeError(_NO_LABELS)
+
+    def tune(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Nothing to settle."""
+        return {}
+
+    def every_label(self) -> Any:
+        """There are none."""
+        raise TypeError(_NO_LABELS)
+
+    def answers(self, logits: np.ndarray) -> list[Any]:
+        """Texts get no labels."""
+        raise TypeError(_NO_LABELS)
+
+    def note_in(self, config: Any) -> None:
+        """Nothing to write."""
+
+
 def _entity(
     span: tuple[str, int, int], answer: Sequence[WordTag], text: str, places: Sequence[tuple[int, int]]
 ) -> Entity:
@@ -419,6 +455,7 @@ _KINDS = {
     tasks.MULTI_LABEL: MultiLabel,
     tasks.REGRESSION: Regression,
     tasks.TOKENS: Tokens,
+    tasks.MASKED: Masked,
 }
 
 

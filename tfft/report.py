@@ -70,13 +70,17 @@ def report(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = 
     from tfft.console import Voice
 
     environment.check()
-    from tfft import loaded, reports, whole
+    from tfft import loaded, reports, tasks, whole
 
     voice = Voice(silent=not verbose)
-    predictor = loaded.load(folder)
-    scored = _scored(folder, recipe, predictor)
-    others, notes = _other_splits(recipe, predictor, voice)
-    splits = [others.get("train"), scored and scored.split, others.get("test")]
+    scored, splits, notes = None, [], []
+    if recipe.task == tasks.FILL_MASK:
+        notes = ["This page says nothing of the documents: the blocks of tokens that were made of them are not kept."]
+    else:
+        predictor = loaded.load(folder)
+        scored = _scored(folder, recipe, predictor)
+        others, notes = _other_splits(recipe, predictor, voice)
+        splits = [others.get("train"), scored and scored.split, others.get("test")]
     material = reports.Material(
         os.fspath(run),
         recipe,

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tfft import metrics
+from tfft import metrics, tasks
 from tfft.backend import keras
 from tfft.data import Split, batches
 from tfft.models import heads
 from tfft.models.features import FEATURES
-from tfft.problems import Problem, SingleLabel
+from tfft.problems import Masked, Problem, SingleLabel
 
 
 class Scorer:
@@ -111,5 +111,7 @@ def score_names(names: Sequence[str], problem: Problem) -> tuple[str, ...]:
         RecipeError: a metric does not fit, such as the binary F1 for three classes.
         HubError: a metric is on the hub, and the hub cannot be reached or does not have it.
     """
+    if isinstance(problem, Masked):
+        return tasks.MASKED_SCORES
     labels = problem.every_label()
     return ("loss", *metrics.compute(names, labels, labels))

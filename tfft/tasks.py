@@ -13,12 +13,14 @@ from typing import Literal
 Direction = Literal["max", "min"]
 
 
-SINGLE_LABEL, MULTI_LABEL, REGRESSION, TOKENS = (
+SINGLE_LABEL, MULTI_LABEL, REGRESSION, TOKENS, MASKED = (
     "single_label_classification",
     "multi_label_classification",
     "regression",
     "token_classification",
+    "masked_language_modeling",
 )
+FILL_MASK = "fill-mask"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             (SINGLE_LABEL, MULTI_LABEL, REGRESSION),
         ),
         "token-classification": Task("token-classification", "TFAutoModelForTokenClassification", (TOKENS,)),
+        FILL_MASK: Task(FILL_MASK, "TFAutoModelForMaskedLM", (MASKED,)),
     }
 )
 
@@ -54,13 +57,18 @@ DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         MULTI_LABEL: ("f1_micro", "f1_macro"),
         REGRESSION: ("mse", "pearsonr", "spearmanr"),
         TOKENS: ("seqeval",),
+        MASKED: (),
     }
 )
+
+# What masked tokens are scored by, whatever metrics there are.
+MASKED_SCORES = ("loss", "perplexity", "accuracy")
 
 METRIC_DIRECTIONS: Mapping[str, Direction] = MappingProxyType(
     {
         "loss": "min",
         "mse": "min",
+        "perplexity": "min",
         "accuracy": "max",
         "f1": "max",
         "f1_macro": "max",
@@ -117,6 +125,8 @@ def problem_type(task: str, given: str | None) -> str:
 
 def fits(metric: str, problem: str) -> bool:
     """Whether a packaged metric says something of such labels; of metrics from the hub nothing is known."""
+    if problem == MASKED:
+        return False
     if metric not in METRIC_SCORES:
         return True
     if problem == MULTI_LABEL:
@@ -136,8 +146,10 @@ def direction(score: str) -> Direction | None:
     return METRIC_DIRECTIONS.get(score_name(score))
 
 
-def scores_of(metrics: Iterable[str]) -> tuple[str, ...] | None:
+def scores_of(metrics: Iterable[str], problem: str) -> tuple[str, ...] | None:
     """The names of all scores that these metrics yield, `loss` first; None where one of them is not packaged."""
+    if problem == MASKED:
+        return MASKED_SCORES
     found = ["loss"]
     for name in metrics:
         if name not in METRIC_SCORES:

@@ -11,8 +11,9 @@ import numpy as np
 
 from tfft import callbacks, optimizers
 from tfft.backend import keras, tf
-from tfft.data import ShardedSplit, Split, batches, stream
+from tfft.data import ShardedSplit, Split, batches, masking, stream
 from tfft.data.labels import LabelCounts
+from tfft.data.masking import Masking
 from tfft.errors import RecipeError, RunError
 from tfft.models import adversarial, dropout, features, freeze, lora
 from tfft.models.load import Loaded
@@ -194,6 +195,7 @@ def make_batches(
     first_epoch: int = 0,
     first_batch: int = 0,
     own_replicas: range | None = None,
+    hides: Masking | None = None,
 ) -> tf.data.Dataset:
     """Training batches without end; an epoch is `plan.batches_per_epoch` of them, each in a part for every replica.
 
@@ -201,16 +203,23 @@ def make_batches(
         first_epoch: epochs that other batches were made for, from 0.
         first_batch: batches from there on that are left out, since they were trained before.
         own_replicas: for which to give parts, where other processes have the others; None gives all.
+        hides: how tokens of `train` are hidden, where those are what is predicted.
     """
-    dataset = _one_copy(train, data, plan, tokenizer, seed, static_shapes or plan.is_static, first_epoch, first_batch)
+    has_static_shapes = static_shapes or plan.is_static
+    if hides is not None:
+        dataset = _of_blocks(train, plan, tokenizer, seed, has_static_shapes, first_epoch, first_batch, hides)
+    else:
+        dataset = _one_copy(train, data, plan, tokenizer, seed, has_static_shapes, first_epoch, first_batch)
     if plan.replicas > 1:
-        of_tokens = isinstance(train, Split) and train.words is not None
+        of_tokens = hides is not None or (isinstance(train, Split) and train.words is not None)
         of_documents = train.encoded.window_starts is not None
         dataset = batches.shared_out(
             dataset, plan.replicas, own=own_replicas, of_tokens=of_tokens, of_documents=of_documents
         )
     if plan.is_static:
-        dataset = batches.of_shape(dataset, plan.batch_size // plan.replicas, plan.widths[-1])
+        width = plan.widths[-1]
+        others = {} if hides is None else {masking.POSITIONS: int(hides.places(np.array(width)))}
+        dataset = batches.of_shape(dataset, plan.batch_size // plan.replicas, width, others)
     return batches.twice(dataset) if plan.copies == 2 else dataset
 
 
@@ -264,6 +273,32 @@ def _one_copy(
     )
     # Their order is drawn as they are made, so those left out are made too.
     return batches.without_autotune(one_epoch.repeat().skip(first_batch))
+
+
+def _of_blocks(
+    train: Split | ShardedSplit,
+    plan: Plan,
+    tokenizer: Any,
+    seed: int,
+    static_shapes: bool,
+    first_epoch: int,
+    first_batch: int,
+    hides: Masking,
+) -> tf.data.Dataset:
+    assert isinstance(train, Split), "shards are of texts with labels"
+    dataset = batches.of_blocks(
+        train.encoded,
+        hides.places(train.encoded.lengths),
+        batch_size=plan.batch_size,
+        widths=plan.widths,
+        seed=seed,
+        tokenizer=tokenizer,
+        static_shapes=static_shapes,
+        gradient_accumulation_steps=plan.accumulated,
+        first_epoch=first_epoch,
+        first_batch=first_batch,
+    )
+    return masking.masked(dataset, hides, seed, first_epoch * plan.batches_per_epoch + first_batch)
 
 
 def compile_model(

@@ -4,6 +4,8 @@ Nothing here loads TensorFlow: whatever is wrong with the data is said before a 
 
 - `read`, `encode_splits`: a recipe's `data` section to `Prepared` splits
 - `encode`: texts to token ids, with a cache on disk; `windows`: what becomes of texts that are too long
+- `documents`: text files; `blocks`: such texts to blocks of tokens; `masking` (this one loads TensorFlow): batches of
+  those with some tokens hidden
 - `words`: sentences of words to token ids, and back; `conll`: files of such; `tags`: entities of BIO tags
 - `labels`: labels to class ids
 - `shards` (this one loads TensorFlow): encoded splits to files of records and back; `manifest`: what is known of
@@ -16,7 +18,7 @@ Example:
     Rows of any source, here lists, to splits whose classes are settled on the training rows.
 
     >>> from tfft.models import checkpoint
-    >>> from tfft.recipe import DataSection
+    >>> from tfft.recipe import TEXT_ENDINGS, DataSection
     >>> tokenizer = checkpoint.load_tokenizer(checkpoint.find("tests/fixtures/tiny_bert_torch"))
     >>> rows = [{"text": "a good movie", "label": "good"}, {"text": "bad", "label": "bad"}]
     >>> splits = read(DataSection(text_columns=("text",), label_column="label"), seed=1, given=Given(rows))
@@ -28,15 +30,15 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfft import hub, locations, tasks
-from tfft.data import checks, conll, files, hub_sets, labels, memory, tags
+from tfft.data import checks, conll, documents, files, hub_sets, labels, memory, tags
 from tfft.data.columns import ArrayOnDisk
 from tfft.data.encode import Encoded, encode
 from tfft.data.labels import LabelCounts, LabelMap, count_labels
@@ -46,7 +48,7 @@ from tfft.data.tables import Targets
 from tfft.data.windows import TRUNCATE, LongText
 from tfft.data.words import EncodedWords, align_labels, encode_words
 from tfft.errors import DataError
-from tfft.recipe import DataSection
+from tfft.recipe import TEXT_ENDINGS, DataSection
 
 __all__ = [
     "Encoded",
@@ -135,6 +137,7 @@ class Prepared:
         label_map: the classes, settled on the training split.
         max_length: tokens a row may have.
         notes: plain sentences about the data, for the user.
+        new_words: those that the tokenizer was given as tokens, with the ids of their pieces before.
     """
 
     train: Split | ShardedSplit
@@ -143,6 +146,7 @@ class Prepared:
     label_map: LabelMap
     max_length: int
     notes: tuple[str, ...]
+    new_words: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def splits(self) -> list[Split | ShardedSplit]:
@@ -173,7 +177,7 @@ def read(section: DataSection, seed: int, given: Given | None = None, problem_ty
             validation_split_name=section.validation_split_name,
             test_split_name=section.test_split_name,
             text_columns=section.text_columns,
-            label_column=section.label_column,
+            label_column=_label_column(section, targets),
             # Rows to be split are sampled after it, as those of a file are.
             max_train_samples=section.max_train_samples if section.validation_split is None else None,
             max_eval_samples=section.max_eval_samples,
@@ -268,12 +272,15 @@ def _read_file(
                 "is in CoNLL's format, whose columns are of words"
             )
         return _conll_rows(path, section.encoding, key, needs_labels)
+    if targets.problem_type == tasks.MASKED and path.suffix.lower() in TEXT_ENDINGS:
+        found = documents.read_documents(path, documents=section.documents, encoding=section.encoding, key=key)
+        return found, []
     return files.read_file(
         path,
         text_columns=section.text_columns,
-        label_column=section.label_column,
+        label_column=_label_column(section, targets),
         encoding=section.encoding,
-        needs_labels=needs_labels,
+        needs_labels=needs_labels and targets.problem_type != tasks.MASKED,
         drop_invalid=section.drop_invalid,
         targets=_targets_of(name, targets),
         key=key,
@@ -315,8 +322,8 @@ def _read_python(
     return memory.from_python(
         data,
         text_columns=section.text_columns,
-        label_column=section.label_column,
-        needs_labels=needs_labels,
+        label_column=_label_column(section, targets),
+        needs_labels=needs_labels and targets.problem_type != tasks.MASKED,
         drop_invalid=section.drop_invalid,
         targets=_targets_of(name, targets),
         source=source,
@@ -325,6 +332,10 @@ def _read_python(
 
 def _targets(section: DataSection, problem_type: str) -> Targets:
     return Targets(problem_type, section.label_columns or (), section.label_separator, section.sample_weight_column)
+
+
+def _label_column(section: DataSection, targets: Targets) -> str | None:
+    return None if targets.problem_type == tasks.MASKED else section.label_column
 
 
 def _targets_of(name: str, targets: Targets) -> Targets:

@@ -287,6 +287,43 @@ def bucketed(
     )
 
 
+def of_blocks(
+    encoded: Encoded,
+    predicted: np.ndarray,
+    *,
+    batch_size: int,
+    widths: Sequence[int],
+    seed: int,
+    tokenizer: Any,
+    static_shapes: bool = False,
+    gradient_accumulation_steps: int = 1,
+    first_epoch: int = 0,
+    first_batch: int = 0,
+) -> tf.data.Dataset:
+    """As `bucketed`, of blocks of text whose labels are tokens of their own, for `masking.masked`.
+
+    Args:
+        predicted: (blocks,) how many tokens of each are predicted, which the loss is the mean over.
+
+    Returns:
+        A dataset of (inputs, (batch, 1) int32, weights): -100 where a row only fills the batch, and 0 else.
+    """
+    return _endless(
+        TokenRows.of(encoded, tokenizer).batch,
+        np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)],
+        lambda chosen, _: tf.zeros_like(chosen)[:, tf.newaxis],
+        predicted,
+        of_tokens=True,
+        batch_size=batch_size,
+        seed=seed,
+        static_shapes=static_shapes,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        row_weights=None,
+        first_epoch=first_epoch,
+        first_batch=first_batch,
+    )
+
+
 def of_features(
     features: np.ndarray,
     labels: np.ndarray,
@@ -640,18 +677,23 @@ def _labelled(labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(tf.not_equal(labels, IGNORED_LABEL), tf.float32))
 
 
-def of_shape(dataset: tf.data.Dataset, rows: int, width: int) -> tf.data.Dataset:
+def of_shape(
+    dataset: tf.data.Dataset, rows: int, width: int, others: Mapping[str, int] | None = None
+) -> tf.data.Dataset:
     """`dataset` with every shape whole, for compilers that want to know them before a batch is there.
 
     Args:
         dataset: of (inputs, labels, weights), each batch of so many rows, inputs of so many tokens.
+        others: widths of inputs that have another, by their names; labels that are several a row are as many.
     """
+    widths = others or {}
 
     @_branchless
     def shaped(inputs: dict[str, tf.Tensor], labels: tf.Tensor, weights: tf.Tensor) -> Any:
-        found = {name: tf.ensure_shape(values, [rows, width]) for name, values in inputs.items()}
+        found = {name: tf.ensure_shape(values, [rows, widths.get(name, width)]) for name, values in inputs.items()}
         # Of tokens that have labels, each row has as many as its inputs.
-        of_labels = [rows, *(width if size is None else size for size in labels.shape[1:])]
+        of_row = next(iter(widths.values()), width)
+        of_labels = [rows, *(of_row if size is None else size for size in labels.shape[1:])]
         return found, tf.ensure_shape(labels, of_labels), tf.ensure_shape(weights, [rows])
 
     return without_autotune(dataset.map(shaped, num_parallel_calls=MAP_THREADS).prefetch(PREFETCH_BATCHES))

@@ -21,7 +21,7 @@ def read_hub(
     validation_split_name: str | None = None,
     test_split_name: str | None = None,
     text_columns: Sequence[str],
-    label_column: str,
+    label_column: str | None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     seed: int = 0,
@@ -37,7 +37,8 @@ def read_hub(
         validation_split_name: None takes `validation`, else `validation_matched`, else none.
         test_split_name: None takes `test` where there is one that is not the validation split.
         text_columns: one or two columns that hold text.
-        label_column: the column of labels. The test split may lack it, or have -1 throughout as GLUE's do.
+        label_column: the column of labels; None reads none. The test split may lack it, or have -1 throughout as
+            GLUE's do.
         max_train_samples: as many rows of the training split, chosen at random.
         max_eval_samples: as many rows of the validation split, and of the test split, chosen at random.
         seed: of the choice.
@@ -71,6 +72,7 @@ def read_hub(
         prefix = f"data.dataset_name: {source}"
         is_train = key == "train_split_name"
         chosen = targets if is_train else replace(targets, weight_column=None)
+        needs_labels = needs_labels and label_column is not None
         wanted = Wanted(prefix, source, tuple(text_columns), label_column, needs_labels, drop_invalid, chosen)
         rows, found = _sampled_hub_rows(loaded[name], count, seed, wanted)
         notes.extend(found)

@@ -94,7 +94,7 @@ def load_classifier(
     return load_model(checkpoint, auto_class)
 
 
-def load_model(checkpoint: Checkpoint, auto_class: str) -> Loaded:
+def load_model(checkpoint: Checkpoint, auto_class: str, head_in_float32: bool = True) -> Loaded:
     """The model of `checkpoint` as its own configuration has it, with any head: one that generates, fills masks, …
 
     Args:
@@ -114,7 +114,7 @@ def load_model(checkpoint: Checkpoint, auto_class: str) -> Loaded:
     model = _build(checkpoint.config, auto_class, checkpoint.name)
     if model.can_generate():
         _take_generation_settings(model, checkpoint)
-    return load_weights(model, checkpoint)
+    return load_weights(model, checkpoint, head_in_float32)
 
 
 def _take_generation_settings(model: keras.Model, checkpoint: Checkpoint) -> None:
@@ -140,8 +140,11 @@ def name_labels(config: Any, label_names: Sequence[str], problem_type: str = SIN
     config.use_cache = False
 
 
-def load_weights(model: keras.Model, checkpoint: Checkpoint) -> Loaded:
+def load_weights(model: keras.Model, checkpoint: Checkpoint, head_in_float32: bool = True) -> Loaded:
     """Puts the checkpoint's weights into a built `model` whose base is the checkpoint's architecture.
+
+    Args:
+        head_in_float32: compute what is not the encoder in float32, whatever the encoder computes in.
 
     Raises:
         ModelError: the checkpoint lacks weights of the encoder, or their shapes differ.
@@ -151,7 +154,8 @@ def load_weights(model: keras.Model, checkpoint: Checkpoint) -> Loaded:
     else:
         new, unused = _load_pytorch(model, checkpoint)
     _check_encoder(model, new, checkpoint.name)
-    _compute_head_in_float32(model)
+    if head_in_float32:
+        _compute_head_in_float32(model)
     skip_autograph(model)
     return Loaded(model, tuple(new), tuple(unused))
 

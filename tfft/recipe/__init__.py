@@ -32,6 +32,7 @@ from tfft.recipe.sections import (
     OPTIONAL_SECTIONS,
     PRUNING_END,
     SECTIONS,
+    TEXT_ENDINGS,
     DataSection,
     ModelSection,
     ParameterSection,
@@ -54,6 +55,7 @@ __all__ = [
     "PRUNING_END",
     "SECTIONS",
     "STANDARD_INPUT",
+    "TEXT_ENDINGS",
     "DataSection",
     "ModelSection",
     "ParameterSection",
@@ -142,6 +144,9 @@ def _resolve(
     for section in SECTIONS:
         if plain.get(section) is None and section not in OPTIONAL_SECTIONS:
             plain[section] = {}
+    if plain.get("task") == tasks.FILL_MASK and isinstance(plain["data"], dict):
+        # Text files have no columns, and the hub's sets of plain text call theirs so.
+        plain["data"].setdefault("text_columns", ["text"])
     if plain.get("output_dir") is None:
         plain["output_dir"] = f"runs/{name}"
 

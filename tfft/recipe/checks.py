@@ -13,8 +13,10 @@ from tfft.recipe.sections import (
     FILE_ENDINGS,
     FILE_KEYS,
     HUB_KEYS,
+    MASKING_KEYS,
     PRUNING_END,
     SETTLED_IN_SHARDS,
+    TEXT_ENDINGS,
     DataSection,
     TrainingSection,
 )
@@ -265,6 +267,44 @@ def _check_tokens(values: Values) -> _Found:
         yield _got(values, "data.batching", f"bucketed, {why} and training.gradient_accumulation_steps is above 1")
 
 
+def _check_masking(values: Values) -> _Found:
+    if values["task"] != tasks.FILL_MASK:
+        for name in MASKING_KEYS:
+            usual = DataSection.model_fields[name].default
+            if values[f"data.{name}"] != usual:
+                expected = f"{shown(usual)}, since task is {values['task']}: it is for {tasks.FILL_MASK} only"
+                yield _got(values, f"data.{name}", expected)
+        return
+    why = f"since task is {tasks.FILL_MASK}"
+    if len(values["data.text_columns"]) > 1:
+        yield _got(values, "data.text_columns", f"one column, {why}: documents are not pairs")
+    for key, usual, reason in (
+        ("problem_type", None, "there are no labels"),
+        ("model.head", "default", "cls and mean make one vector of a whole text"),
+        ("data.label_columns", None, "there are no labels"),
+        ("data.label_separator", None, "there are no labels"),
+        ("data.sample_weight_column", None, "all tokens count alike"),
+        ("data.long_text", "truncate", "documents are cut into blocks, and nothing is left out"),
+        ("data.batching", "bucketed", "what is hidden is drawn as those batches are made"),
+        ("data.shards", None, "shards are of texts with labels"),
+        ("training.strategy", "full", "the whole model learns"),
+        ("training.metrics", None, "it is scored by perplexity and accuracy"),
+        ("training.class_weight", None, "tokens are no classes with weights"),
+        ("training.focal_gamma", 0.0, "the loss is cross-entropy"),
+        ("training.r_drop_alpha", 0.0, "the loss is cross-entropy"),
+        ("training.fgm_epsilon", None, "embeddings are outputs as well"),
+        ("training.layerwise_lr_decay", None, "all parts learn at one rate"),
+        ("training.learning_rate_multipliers", None, "all parts learn at one rate"),
+        ("training.pruning_sparsity", None, "prune the classifier that is trained afterwards"),
+    ):
+        if values[key] not in (usual, ()):
+            yield _got(values, key, f"{shown(usual)}, {why}: {reason}")
+    if values["data.mask_replace_prob"] + values["data.random_replace_prob"] > 1:
+        most = round(1 - values["data.mask_replace_prob"], 6)
+        expected = f"at most {shown(most)}, since data.mask_replace_prob is {shown(values['data.mask_replace_prob'])}"
+        yield _got(values, "data.random_replace_prob", expected)
+
+
 def _check_loss(values: Values) -> _Found:
     if values["training.focal_gamma"] and values["training.label_smoothing_factor"]:
         smoothing = shown(values["training.label_smoothing_factor"])
@@ -332,7 +372,7 @@ def _problem(values: Values) -> str:
 
 def _check_metrics(values: Values) -> _Found:
     problem = _problem(values)
-    for index, name in enumerate(_metrics(values)):
+    for index, name in enumerate(() if problem == tasks.MASKED else _metrics(values)):
         key = f"training.metrics[{index}]"
         if not tasks.fits(name, problem):
             usable = ", ".join(one for one in tasks.METRIC_SCORES if tasks.fits(one, problem) and "/" not in one)
@@ -343,10 +383,11 @@ def _check_metrics(values: Values) -> _Found:
 
 
 def _check_best_metric(values: Values) -> _Found:
-    metric, scores = values["training.metric_for_best_model"], tasks.scores_of(_metrics(values))
+    metric, scores = values["training.metric_for_best_model"], tasks.scores_of(_metrics(values), _problem(values))
     if metric is None or scores is None or tasks.score_name(metric) in scores:
         return
-    expected = f"one of {', '.join(scores)}, which training.metrics yields"
+    of_metrics = "" if _problem(values) == tasks.MASKED else ", which training.metrics yields"
+    expected = f"one of {', '.join(scores)}{of_metrics}"
     givers = [name for name, given in tasks.METRIC_SCORES.items() if tasks.score_name(metric) in given]
     usable = [name for name in givers if tasks.fits(name, _problem(values))]
     close = nearest(tasks.score_name(metric), scores)
@@ -443,7 +484,8 @@ def _check_padding(values: Values) -> _Found:
 
 
 def _check_file_endings(values: Values) -> _Found:
-    endings = (*FILE_ENDINGS, *(CONLL_ENDINGS if values["task"] == "token-classification" else ()))
+    others = {"token-classification": CONLL_ENDINGS, tasks.FILL_MASK: TEXT_ENDINGS}
+    endings = (*FILE_ENDINGS, *others.get(values["task"], ()))
     for name in FILE_KEYS:
         path = values.get(f"data.{name}")
         if path is not None and PurePath(path).suffix.lower() not in endings:
@@ -477,6 +519,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_tpu,
     _check_checkpointing,
     _check_tokens,
+    _check_masking,
     _check_loss,
     _check_weight_decay,
     _check_eval_steps,

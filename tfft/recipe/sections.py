@@ -16,6 +16,8 @@ FILE_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 LARGEST_SEED = 2**32 - 1
 # The share of all steps by which pruning is done, unless it is said.
 PRUNING_END = 0.5
+# Of files that hold text and nothing else.
+TEXT_ENDINGS = (".txt", ".text")
 # Of files whose lines are words with their tags.
 CONLL_ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".txt")
 
@@ -202,6 +204,27 @@ class DataSection(Section):
     batching: Literal["padded", "bucketed"] = Field(
         default="bucketed",
         description="Rows in random batches, or rows of similar length together in few static shapes.",
+    )
+    documents: Literal["lines", "paragraphs"] = Field(
+        default="lines",
+        description="What a document of a .txt file is: each line, or what blank lines part (fill-mask).",
+    )
+    cross_documents: bool = Field(
+        default=False, description="Let a block of tokens hold parts of several documents (fill-mask)."
+    )
+    mlm_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.15, description="Share of a block's tokens that are to be predicted (fill-mask)."
+    )
+    mask_replace_prob: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.8, description="Share of those that become the mask token (fill-mask)."
+    )
+    random_replace_prob: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.1, description="Share of those that become a random token; what is left stays (fill-mask)."
+    )
+    whole_word_mask: bool = Field(default=False, description="Hide all pieces of a word, or none (fill-mask).")
+    add_tokens: _Count | None = Field(
+        default=None,
+        description="Make tokens of so many of the words that cost the most pieces in the training text (fill-mask).",
     )
     max_train_samples: _Count | None = Field(
         default=None, description="Train on this many rows, chosen at random by the seed."
@@ -538,8 +561,8 @@ class SweepSection(Section):
 class Recipe(Section):
     """All that a run is made of. Read one with `load` or `from_mapping`, which also find contradictions."""
 
-    task: Literal["text-classification", "token-classification"] = Field(
-        description="What is trained: labels of texts, or of their words."
+    task: Literal["text-classification", "token-classification", "fill-mask"] = Field(
+        description="What is trained: labels of texts, or of their words; or the hidden words of texts without labels."
     )
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = Field(
         default=None, description="What a label is: one class, any number of classes, or a number; null: one class."
@@ -588,6 +611,16 @@ KEYS: tuple[str, ...] = (
 # The keys of either kind of source, inside the section `data`.
 HUB_KEYS = ("dataset_name", "dataset_config_name", "train_split_name", "validation_split_name", "test_split_name")
 FILE_KEYS = ("train_file", "validation_file", "test_file")
+# What is said of text without labels.
+MASKING_KEYS = (
+    "documents",
+    "cross_documents",
+    "mlm_probability",
+    "mask_replace_prob",
+    "random_replace_prob",
+    "whole_word_mask",
+    "add_tokens",
+)
 # What is settled when shards are written.
 SHARD_KEYS = ("shards",)
 SETTLED_IN_SHARDS = ("validation_split", "max_train_samples", "max_eval_samples")

@@ -166,7 +166,7 @@ def _check_objective(values: Values) -> _Found:
     objective, given = values["sweep.objective"], values["sweep.direction"]
     metrics = values["training.metrics"]
     problem = tasks.problem_type(values["task"], values["problem_type"])
-    scores = tasks.scores_of(tasks.DEFAULT_METRICS[problem] if metrics is None else metrics)
+    scores = tasks.scores_of(tasks.DEFAULT_METRICS[problem] if metrics is None else metrics, problem)
     name = tasks.score_name(objective)
     if scores is not None and name not in scores:
         yield (

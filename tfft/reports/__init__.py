@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfft import evaluation, metrics, pages
+from tfft import evaluation, metrics, pages, tasks
 from tfft.data import ShardedSplit, Split
 from tfft.evaluation import Evaluation
 from tfft.problems import Problem, Regression, Tokens
@@ -26,6 +26,7 @@ from tfft.reports.answers import Answer, Answers
 WORST, DOUBTFUL, MOST_CLASSES, MOST_SLICES = 50, 50, 100, 60
 _MISTAKES = 20
 RESAMPLES, MIN_ROWS = 1000, 10
+_TOLD = ("before", "eval", "test", "train", "timing", "environment")
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def page(material: Material) -> str:
     rendered = pages.template(__package__, "report").render(
         folder=material.folder,
         recipe=recipe,
-        told={name: material.metrics.get(name, {}) for name in ("eval", "test", "train", "timing", "environment")},
+        told={name: material.metrics.get(name, {}) for name in _TOLD},
         command=_command(material),
+        has_labels=recipe.task != tasks.FILL_MASK,
         found=found,
         unscored=_unscored(material, found),
         unit="words" if scored is not None and isinstance(scored.problem, Tokens) else "rows",
