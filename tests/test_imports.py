@@ -57,6 +57,7 @@ RANKS = (
         "range_test",
         "course",
         "assembly",
+        "further",
         "predictor",
         "loaded",
         "validated",

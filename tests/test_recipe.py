@@ -58,6 +58,41 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.stop_after_epochs",
         "got 3; expected at most training.num_train_epochs, which is 2",
     ),
+    "a share of masks, and texts with labels": (
+        ("data.mlm_probability=0.3",),
+        ("data.mlm_probability=0.3", "task=fill-mask"),
+        "data.mlm_probability",
+        "got 0.3; expected 0.15, since task is text-classification: it is for fill-mask only",
+    ),
+    "labels of texts without labels": (
+        ("task=fill-mask", "data.sample_weight_column=w"),
+        ("task=fill-mask",),
+        "data.sample_weight_column",
+        "got 'w'; expected null, since task is fill-mask: all tokens count alike",
+    ),
+    "more masks and random tokens than there are": (
+        ("task=fill-mask", "data.mask_replace_prob=0.9", "data.random_replace_prob=0.2"),
+        ("task=fill-mask", "data.mask_replace_prob=0.9", "data.random_replace_prob=0.1"),
+        "data.random_replace_prob",
+        "got 0.2; expected at most 0.1, since data.mask_replace_prob is 0.9",
+    ),
+    "further pretraining of a pretraining": (
+        ("task=fill-mask", "training.further_pretraining={epochs: 1}"),
+        ("training.further_pretraining={epochs: 1}",),
+        "training.further_pretraining",
+        "expected null, since task is fill-mask: that is what this training does",
+    ),
+    "further pretraining of shards": (
+        ("data.shards=here", "~data.train_file", "~data.validation_file", "training.further_pretraining={epochs: 1}"),
+        (
+            "data.shards=here",
+            "~data.train_file",
+            "~data.validation_file",
+            "training.further_pretraining={epochs: 1, train_file: more.txt}",
+        ),
+        "training.further_pretraining.train_file",
+        "missing; expected a file of text, since data.shards holds tokens and no texts",
+    ),
     "a report twice": (
         ("training.report_to=[mlflow, mlflow]",),
         ("training.report_to=[mlflow, tensorboard, wandb]",),
@@ -934,6 +969,7 @@ def test_the_recipes_that_are_promised_are_shipped() -> None:
         *("imdb", "imdb-10k", "yelp", "emotion", "wnut17", "quickstart"),
         *("bert", "distilbert", "roberta", "xlm-roberta", "electra", "albert", "mpnet", "deberta-v3"),
         *("feature-extraction", "unfreeze", "unfreeze-ulmfit", "lora"),
+        *("imdb-tapt", "legal"),
     }
 
 
@@ -949,7 +985,8 @@ def test_a_shipped_recipe_comes_back_from_its_own_yaml(name: str, tmp_path: Path
 @pytest.mark.parametrize("name", recipe.names())
 def test_a_header_names_its_own_command_and_what_to_expect(name: str) -> None:
     said = recipe.header(name)
-    command = "sweep" if recipe.load(name).sweep else "fit"
+    made = recipe.load(name)
+    command = "sweep" if made.sweep else "pretrain" if made.task == "fill-mask" else "fit"
     assert re.search(rf"python -m tfft\.{command} --recipe {name}\b(?!-)", said)
     assert "Expect:" in said
 

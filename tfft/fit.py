@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tfft import command
-from tfft.errors import DataError, RunError
+from tfft.errors import DataError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from tfft.assembly import Assembly
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tfft.data import Given, Prepared, Split
     from tfft.data.windows import LongText
     from tfft.hardware import Distribution
+    from tfft.models.checkpoint import Checkpoint
     from tfft.perplexity import MaskedScorer
     from tfft.predictor import Predictor
     from tfft.problems import Problem
@@ -266,6 +267,8 @@ def _run(
         folder.check(overwrite, resume != "no")
     programs = Programs() if recipe.runtime.xla else None
     source = checkpoint.find(recipe.model.name_or_path, recipe.model.revision)
+    if recipe.training.further_pretraining is not None:
+        source = _pretrained_first(recipe, given, source, overwrite, resume, voice, cluster is not None, is_dry)
     # What has no mask token is told so, which says more.
     tokenizer = checkpoint.load_tokenizer(source, pads=recipe.task != tasks.FILL_MASK)
 
@@ -334,7 +337,7 @@ def _run(
         )
         scores = {name: distribution.by_chief(scorer) for name, scorer in scorers.items()}
         if distribution.is_chief:
-            _save(folder, model, tokenizer, problem, prepared, trained, scorers)
+            _save(folder, ready, source, trained, scorers)
         report = {**before, **scores, **_report(ready, trained, started)}
         if distribution.is_chief:
             report["weights"] = checksums(folder / "model")
@@ -363,6 +366,50 @@ def _run(
         assembly.long_text(recipe.data),
         recipe.data.window_pooling,
     )
+
+
+def _pretrained_first(
+    recipe: Recipe,
+    given: Given | None,
+    source: Checkpoint,
+    overwrite: bool,
+    resume: Resume,
+    voice: Voice,
+    is_one_of_several: bool,
+    is_dry: bool,
+) -> Checkpoint:
+    """The recipe's checkpoint after it has gone on with its pretraining, in a run of its own beside this one.
+
+    Where that run is finished already, a training that is resumed takes what it has made.
+    """
+    from tfft import assembly, backend, further
+    from tfft.console import Voice
+    from tfft.models import checkpoint
+
+    if is_one_of_several:
+        raise RecipeError(
+            "training.further_pretraining: expected null, since several workers train: run python -m tfft.pretrain "
+            "first, and give what it writes to all of them as model.name_or_path"
+        )
+    sub_recipe = further.recipe_of(recipe)
+    if is_dry:
+        voice.say(f"further pretraining comes first, in {sub_recipe.output_dir}; what follows is with {source.name}")
+        return source
+    # What is wrong with the rows is said now, not after the pretraining.
+    tokenizer = checkpoint.load_tokenizer(source)
+    max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
+    assembly.prepare(recipe, given, source, tokenizer, max_length, Voice(silent=True))
+    voice.say(f"further pretraining: {sub_recipe.training.num_train_epochs:g} epochs, in {sub_recipe.output_dir}")
+    with backend.forgetting_gradients():
+        _run(
+            sub_recipe,
+            further.texts(recipe, given),
+            overwrite=overwrite,
+            resume=resume,
+            voice=voice,
+            started=time.perf_counter(),
+        )
+    return checkpoint.find(f"{sub_recipe.output_dir}/model")
 
 
 def _about(recipe: Recipe, prepared: Prepared, replicas: int) -> dict[str, Any]:
@@ -506,27 +553,27 @@ def _replayable(recipe: Recipe, given: Given | None) -> str:
 
 def _save(
     folder: RunDirectory,
-    model: Any,
-    tokenizer: Any,
-    problem: Problem,
-    prepared: Prepared,
+    ready: Assembly,
+    source: Checkpoint,
     trained: Trained,
     scorers: Mapping[str, Scorer | MaskedScorer],
 ) -> None:
     """The model, the history and the predictions."""
-    from tfft.models import lora, save
+    from tfft.models import lora, masked, save
 
+    model, problem, validation = ready.loaded.model, ready.problem, ready.prepared.validation
     if lora.has_adapters(model):
         with folder.whole_folder("adapters") as target:
             lora.save_adapters(model, target)
         lora.merge(model)
     problem.note_in(model.config)
     with folder.whole_folder("model") as target:
-        save.save(model, tokenizer, target)
+        kept = {} if ready.masking is None else masked.poolers(source, model.base_model_prefix)
+        save.save(model, ready.tokenizer, target, kept)
     folder.write_table("history.csv", trained.history)
     logits = scorers["eval"].logits if "eval" in scorers else None
-    if prepared.validation is not None and logits is not None:
-        columns, rows = problem.table(logits, prepared.validation)
+    if validation is not None and logits is not None:
+        columns, rows = problem.table(logits, validation)
         folder.write_csv("predictions.csv", columns, rows)
 
 

@@ -305,8 +305,8 @@ def _read_given(section: DataSection, given: Given, targets: Targets) -> Splits:
 
     def read_one(name: str, needs_labels: bool) -> Rows | None:
         data = getattr(given, name)
-        if data is None:
-            return None
+        if data is None or isinstance(data, Rows):
+            return data
         rows, found = _read_python(section, targets, name, data, needs_labels, f"{name} rows given")
         notes.extend(found)
         return rows

@@ -270,9 +270,13 @@ def _without_copies(model: keras.Model, unused: dict[str, tf.Tensor | None], nam
     return left
 
 
+def tensors_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint, by the names that they have there."""
+    return _read_h5(checkpoint.weights) if checkpoint.is_keras_h5 else read_tensors(checkpoint.weights)
+
+
 def _load_tensorflow(model: keras.Model, checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
-    tensors = _read_h5(checkpoint.weights) if checkpoint.is_keras_h5 else read_tensors(checkpoint.weights)
-    return put_tensors(model, renumbered(tensors, checkpoint.layers), checkpoint.name)
+    return put_tensors(model, renumbered(tensors_of(checkpoint), checkpoint.layers), checkpoint.name)
 
 
 def put_tensors(

@@ -9,6 +9,8 @@ import numpy as np
 
 from tfft.backend import keras, tf
 from tfft.data.masking import POSITIONS
+from tfft.models import load
+from tfft.models.checkpoint import Checkpoint
 
 # Dense layers of heads between the encoder and the vocabulary, as the families call them.
 _TRANSFORMS = ("transform", "dense", "vocab_transform", "generator_predictions")
@@ -78,6 +80,25 @@ def start_head(model: keras.Model, new: Sequence[str]) -> bool:
         if is_head and new and layer.kernel.shape[0] == layer.kernel.shape[1]:
             layer.kernel.assign(tf.eye(layer.kernel.shape[0], dtype=layer.kernel.dtype))
             found = True
+    return found
+
+
+def poolers(checkpoint: Checkpoint, prefix: str) -> dict[str, np.ndarray]:
+    """The checkpoint's pooler, which masked-LM models have not: a classifier that is trained later reads it.
+
+    Args:
+        prefix: of the model's base layer: `bert`.
+
+    Returns:
+        Tensors by the names that TensorFlow's models give them; nothing where the checkpoint has no pooler.
+    """
+    found = {}
+    for name, value in load.tensors_of(checkpoint).items():
+        _, is_one, rest = name.removesuffix(":0").replace("/", ".").partition("pooler.")
+        if is_one and rest.endswith("weight") and value.ndim == 2:  # PyTorch's dense layers are the other way round
+            rest, value = f"{rest.removesuffix('weight')}kernel", value.T
+        if is_one:
+            found[f"{prefix}/pooler/{rest.replace('.', '/')}:0"] = np.ascontiguousarray(value)
     return found
 
 

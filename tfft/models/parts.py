@@ -18,7 +18,7 @@ _EMBEDDINGS = re.compile(
     r"/embeddings/|/embeddings_project/|/embedding_hidden_mapping_in/|/rel_embeddings|/relative_attention_bias/"
     r"|/encoder/LayerNorm/"
 )
-_HEAD = re.compile(r"^(?:pre_)?classifier/")
+_HEAD = re.compile(r"^(?:pre_)?classifier/|^mlm___cls/|^lm_head/|^vocab_\w+/|^generator_\w+/|^predictions/")
 
 
 def path_of(name: str) -> str:

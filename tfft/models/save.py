@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from tfft.backend import keras
 from tfft.models import lora
@@ -14,10 +19,16 @@ from tfft.whole import system_errors
 ADAPTERS_FOLDER = "adapters"
 
 
-def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
+def save(
+    model: keras.Model, tokenizer: Any, folder: Path, beside: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> None:
     """Writes `model.safetensors`, `config.json` and the tokenizer's files into `folder`. The tokenizer may be None.
 
     Adapters are merged into the weights; they are kept apart as well, in `adapters/`.
+
+    Args:
+        beside: tensors by their names in TensorFlow that the model has no place for, and the file is to have; a model
+            so large that it is written in several files goes without them.
 
     Raises:
         OSError: the disk is full, or whatever else it says.
@@ -26,6 +37,9 @@ def save(model: keras.Model, tokenizer: Any, folder: Path) -> None:
         lora.save_adapters(model, folder / ADAPTERS_FOLDER)
     with system_errors(folder), lora.merged(model):
         model.save_pretrained(folder, safe_serialization=True)
+        path = folder / "model.safetensors"
+        if beside and path.is_file():
+            save_file({**load_file(path), **beside}, path, {"format": "tf"})
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 

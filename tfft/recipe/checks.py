@@ -305,6 +305,21 @@ def _check_masking(values: Values) -> _Found:
         yield _got(values, "data.random_replace_prob", expected)
 
 
+def _check_further_pretraining(values: Values) -> _Found:
+    key = "training.further_pretraining"
+    if values[key] is None:
+        return
+    for other, wrong, why in (
+        ("task", tasks.FILL_MASK, "that is what this training does"),
+        ("runtime.strategy", "tpu", "run python -m tfft.pretrain first, and give what it writes as model.name_or_path"),
+        ("runtime.strategy", "multi_worker", "run python -m tfft.pretrain first, and give what it writes to all"),
+    ):
+        if values[other] == wrong:
+            yield key, f"expected null, since {other} is {wrong}: {why}"
+    if values["data.shards"] is not None and values[key].train_file is None:
+        yield f"{key}.train_file", "missing; expected a file of text, since data.shards holds tokens and no texts"
+
+
 def _check_loss(values: Values) -> _Found:
     if values["training.focal_gamma"] and values["training.label_smoothing_factor"]:
         smoothing = shown(values["training.label_smoothing_factor"])
@@ -520,6 +535,7 @@ CHECKS: tuple[Callable[[Values], _Found], ...] = (
     _check_checkpointing,
     _check_tokens,
     _check_masking,
+    _check_further_pretraining,
     _check_loss,
     _check_weight_decay,
     _check_eval_steps,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tfft.errors import nearest
-from tfft.recipe.sections import KEYS, SECTIONS, ParameterSection, Recipe, StageSection
+from tfft.recipe.sections import KEYS, SECTIONS, FurtherPretrainingSection, ParameterSection, Recipe, StageSection
 from tfft.recipe.words import question, shown
 
 # What people write who know another program, and what it is called here.
@@ -119,13 +119,18 @@ def _schema_inside(name: str, path: Iterable[int | str]) -> dict[str, Any]:
     """The JSON schema of what a key has at a place inside its value."""
     schema = schema_of(name)
     for part in path:
-        schema = schema.get("anyOf", [schema])[0]
+        schema = _of_section(schema.get("anyOf", [schema])[0])
         if "properties" in schema:
             schema = schema["properties"][part]
         else:
             schema = schema["items" if schema["type"] == "array" else "additionalProperties"]
-        schema = _INNER[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        schema = _of_section(schema)
     return schema
+
+
+def _of_section(schema: dict[str, Any]) -> dict[str, Any]:
+    """Where a schema refers to that of a section, that."""
+    return _INNER[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
 
 
 def _unknown_key_inside(name: str, path: Sequence[int | str], value: Any) -> str:
@@ -183,7 +188,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 # The sections that stand inside a list or a table.
-_INNER = {one.__name__: one.model_json_schema() for one in (StageSection, ParameterSection)}
+_INNER = {one.__name__: one.model_json_schema() for one in (StageSection, ParameterSection, FurtherPretrainingSection)}
 
 _RANGE_WORDS = {
     "exclusiveMinimum": "above",

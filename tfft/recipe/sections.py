@@ -256,6 +256,26 @@ class StageSection(Section):
     warmup_steps: int | None = Field(default=None, ge=0, description="The stage's steps for warmup.")
 
 
+class FurtherPretrainingSection(Section):
+    """Masked-LM training before the fine-tuning. What it leaves out is as the recipe has it."""
+
+    epochs: float = Field(gt=0, le=1_000_000, description="Passes over the text; may be a fraction.")
+    train_file: _Text | None = Field(
+        default=None,
+        description="File of text to learn from, as data.train_file of task fill-mask; null takes the training texts.",
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, description="The learning rate after warmup.")
+    warmup_ratio: float = Field(default=0.06, ge=0, lt=1, description="Share of its steps for warmup.")
+    weight_decay: float = Field(default=0.01, ge=0, lt=1, description="Decoupled weight decay.")
+    per_device_train_batch_size: _Count | None = Field(default=None, description="Blocks in one step on one device.")
+    max_length: Annotated[int, Field(ge=8)] | None = Field(default=None, description="Tokens of a block.")
+    mlm_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.15, description="Share of a block's tokens that are to be predicted."
+    )
+    whole_word_mask: bool = Field(default=False, description="Hide all pieces of a word, or none.")
+    add_tokens: _Count | None = Field(default=None, description="Make tokens of so many of the text's costly words.")
+
+
 class TrainingSection(Section):
     """How the model is trained, scored and chosen."""
 
@@ -266,6 +286,10 @@ class TrainingSection(Section):
     )
     stages: Annotated[tuple[StageSection, ...], Field(min_length=1), _Texts] | None = Field(
         default=None, description="The stages of gradual unfreezing, in their order."
+    )
+    further_pretraining: FurtherPretrainingSection | None = Field(
+        default=None,
+        description="Train the model on the task's own texts first, to predict hidden words, and fine-tune it then.",
     )
     lora_r: _Count | None = Field(default=None, description="Rank of LoRA's adapters; null is 8.")
     lora_alpha: Annotated[float, Field(gt=0)] | None = Field(
