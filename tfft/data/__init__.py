@@ -5,7 +5,7 @@ Nothing here loads TensorFlow: whatever is wrong with the data is said before a 
 - `read`, `encode_splits`: a recipe's `data` section to `Prepared` splits
 - `encode`: texts to token ids, with a cache on disk; `windows`: what becomes of texts that are too long
 - `documents`: text files; `blocks`: such texts to blocks of tokens; `masking` (this one loads TensorFlow): batches of
-  those with some tokens hidden
+  those with some tokens hidden; `new_words` (and this one): words that deserve a token
 - `words`: sentences of words to token ids, and back; `conll`: files of such; `tags`: entities of BIO tags
 - `labels`: labels to class ids
 - `shards` (this one loads TensorFlow): encoded splits to files of records and back; `manifest`: what is known of

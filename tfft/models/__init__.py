@@ -4,6 +4,7 @@
 - `load`: a checkpoint to a model with the head that a task needs; `headed`: with the tutorials' head
 - `layers`: a checkpoint with fewer of its encoder's layers
 - `abilities`: which tasks of Transformers' pipelines a checkpoint can do; `mended`: these pipelines on TensorFlow
+- `masked`: masked-LM models that predict hidden tokens alone, and whose vocabulary grows
 - `heads`: losses on logits, and logits to probabilities
 - `freeze`: which weights are trained; `lora`: adapters in their place; `parts`: which part a weight belongs to
 - `features`: an encoder's outputs, computed once; `adversarial`: every batch counts again where it is worse
