@@ -323,6 +323,27 @@ def test_sweeps(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert "accuracy: best " in ran.said
 
 
+@pytest.mark.slow
+def test_further_pretraining(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    ran = run(
+        "07_further_pretraining.ipynb",
+        tmp_path,
+        {"checkpoint_name": str(tiny_checkpoint), "epochs": 4, "learning_rate": 1e-2},
+        {
+            "scores": "[scores[name]['perplexity'] for name in ('before', 'eval')]",
+            "answers": "answers",
+            "gap": "with_gap",
+            "maps": "len(pictures)",
+        },
+    )
+    before, after = ran.kept["scores"]
+    assert after < 0.5 * before
+    assert ran.kept["gap"] == "I want my [MASK] back for the broken parcel." and ran.kept["maps"] == 2
+    assert {len(words) for words in ran.kept["answers"].values()} == {5}
+    assert ran.kept["answers"]["before"] != ran.kept["answers"]["after"]
+    assert f"before: perplexity {before:,.1f}" in ran.said and f"after: perplexity {after:,.1f}" in ran.said
+
+
 # --- The loop of one's own --------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/masked_lm.py --data DIR [--output FILE]
 
-Each round starts everybody anew in a process of its own; timed are the steps once training is under way. The peer trains
-in float32 and in bfloat16, ours in what `runtime.mixed_precision: auto` takes; the same checkpoint, text and batch size.
+Each round starts everybody anew in a process of its own; timed are the steps once training is under way. The peer
+trains in float32 and in bfloat16, ours in what `runtime.mixed_precision: auto` takes; the same checkpoint, text and
+batch size.
 """
 
 from __future__ import annotations
