@@ -56,6 +56,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             }
         },
     ),
+    "masked": ({"text": TEXTS}, {"task": "fill-mask", "data": {"max_length": 16}}),
     "lora": ({"text": TEXTS, "label": LABELS}, {"training": {"strategy": "lora"}}),
     "adversarial": ({"text": TEXTS, "label": LABELS}, {"training": {"fgm_epsilon": 0.5}}),
 }
