@@ -65,7 +65,7 @@ def train_with_tfft(text: pathlib.Path, steps: int) -> dict[str, Any]:
 
 def write_text(data: pathlib.Path, path: pathlib.Path, count: int) -> None:
     """Film reviews, one on each line."""
-    with (data / "imdb" / "reviews.csv").open(encoding="utf-8", newline="") as file:
+    with (data / "imdb" / "reviews.csv").open(encoding="utf-8", errors="replace", newline="") as file:
         reviews = [" ".join(row["review"].split()) for row in itertools.islice(csv.DictReader(file), count)]
     path.write_text("\n".join(reviews) + "\n", encoding="utf-8")
 
