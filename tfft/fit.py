@@ -45,7 +45,8 @@ class FitResult:
     """What a training leaves in memory; `output_dir` has it on disk.
 
     Attributes:
-        scores: `eval` and, where there is a labelled test split, `test`: score name to value.
+        scores: `eval` and, where there is a labelled test split, `test`: score name to value; of a masked-LM model also
+            `before`, what `eval` was before training.
         history: one dict an epoch: `epoch`, `loss`, `learning_rate`, `val_…`; with `training.eval_steps` one dict an
             evaluation, with its `step`.
         model: the Keras model with the weights that were kept.
@@ -335,10 +336,10 @@ def _run(
             distribution=distribution,
             reports=[*reports.callbacks, *callbacks],
         )
-        scores = {name: distribution.by_chief(scorer) for name, scorer in scorers.items()}
+        scores = {**before, **{name: distribution.by_chief(scorer) for name, scorer in scorers.items()}}
         if distribution.is_chief:
             _save(folder, ready, source, trained, scorers)
-        report = {**before, **scores, **_report(ready, trained, started)}
+        report = {**scores, **_report(ready, trained, started)}
         if distribution.is_chief:
             report["weights"] = checksums(folder / "model")
         if reads_features:

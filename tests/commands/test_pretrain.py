@@ -137,6 +137,7 @@ class StopsAfter(keras.callbacks.Callback):
             raise Stopped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -156,6 +157,7 @@ def test_ways_to_train(text: Job, settings: dict[str, Any]) -> None:
         assert again.config.vocab_size == len(checkpoint.load_tokenizer(again)) > 100
 
 
+@pytest.mark.slow
 def test_rows_from_python_and_a_column_of_a_file(text: Job) -> None:
     train, validation = ([{"review": one, "n": 1} for one in documents(count, 1)] for count in (40, 9))
     settings = {"data": {"text_columns": ["review"], "max_length": 32}, "training": {"num_train_epochs": 1}}
