@@ -63,6 +63,7 @@ RANKS = (
         "validated",
         "exports",
         "evaluation",
+        "rescored",
         "evaluation_tables",
         "evaluation_pictures",
         "reports",
@@ -91,7 +92,6 @@ COMMAND_IMPORTS = {
     ("seeds", "fit"),
     ("evaluate", "fit"),
     ("pretrain", "fit"),
-    ("push", "evaluate"),
 }
 BACKEND_ONLY = {"tensorflow", "tf_keras", "keras"}
 

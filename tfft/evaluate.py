@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from tfft.console import Voice
     from tfft.data import Rows, Split
     from tfft.evaluation import Evaluation
-    from tfft.hardware import Precision
     from tfft.predictor import Predictor
     from tfft.problems import Problem
     from tfft.recipe import Recipe
     from tfft.temperatures import FittedTemperature
 
+# As in `evaluation`, which loads TensorFlow.
 RESAMPLES, MIN_ROWS = 1000, 10
 FILE = "evaluation.json"
 
@@ -210,25 +210,23 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
         _check_can_be_written(folder)
     environment.check()
 
-    from tfft import evaluation, evaluation_tables, temperatures
+    from tfft import evaluation, evaluation_tables, rescored, temperatures
 
-    predictor, weights, precision = _loaded(folder, trained)
-    problem = predictor.problem
+    model = rescored.load(folder, trained)
+    problem = model.predictor.problem
     if asked.calibrate:
         _check_has_probabilities(problem)
-    split, columns = _split_and_columns(recipe, asked, predictor, voice)
+    split, columns = _split_and_columns(recipe, asked, model.predictor, voice)
     _check_same_rows(target, split, asked.overwrite)
-    names = recipe.metric_names
-    voice.say(f"scoring {len(split):,} rows of {split.rows.source}, {_said(precision)}")
-    logits = _logits(recipe, predictor, split, names)
-    temperature = _temperature(folder, weights)
+    logits = rescored.logits(model, recipe, split, voice)
+    temperature = rescored.temperature(folder, model)
     if asked.calibrate:
         temperature = evaluation.fit_temperature(problem, logits, split)
     found = evaluation.make(
         problem,
         logits,
         split,
-        names,
+        recipe.metric_names,
         resamples=asked.resamples,
         seed=asked.seed,
         min_rows=asked.min_rows,
@@ -236,8 +234,8 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
         temperature=temperature,
     )
     evaluation_tables.show(voice, found, f"Scores of {folder.name}")
-    about = {"run": str(folder), "data": asked.name, "precision": precision.name}
-    fitted = _fitted(found, weights) if asked.calibrate else None
+    about = {"run": str(folder), "data": asked.name, "precision": model.precision.name}
+    fitted = _fitted(found, model.weights) if asked.calibrate else None
     seconds = time.perf_counter() - began
     with disk_errors(f"writing {target}", _MEND):
         _write(target, found, {**about, "seconds": seconds}, _numbers(problem, logits, split))
@@ -251,39 +249,6 @@ def _run(folder: Path, trained: Recipe, recipe: Recipe, asked: _Asked, voice: Vo
             "other rows say what it is worth (--data, --split test)"
         )
     return found
-
-
-def of_validated(folder: Path, recipe: Recipe, voice: Voice) -> Evaluation:
-    """Scores a finished run's model on the validation rows that the run itself has kept. Nothing is written.
-
-    Args:
-        folder: of the run.
-        recipe: its own.
-        voice: told what is scored.
-
-    Raises:
-        RunError: it has kept none, or its files are not as it has written them.
-    """
-    from tfft import environment
-
-    environment.check()
-    from tfft import evaluation, tasks, validated
-
-    predictor, weights, precision = _loaded(folder, recipe)
-    problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
-    split = validated.split_of(folder, predictor, problem_type, label_all_tokens=recipe.data.label_all_tokens)
-    names = recipe.metric_names
-    voice.say(f"scoring the {len(split):,} validation rows, {_said(precision)}")
-    return evaluation.make(
-        predictor.problem,
-        _logits(recipe, predictor, split, names),
-        split,
-        names,
-        resamples=RESAMPLES,
-        seed=0,
-        min_rows=MIN_ROWS,
-        temperature=_temperature(folder, weights),
-    )
 
 
 # --- What is looked at first ------------------------------------------------------------------------------------------
@@ -455,66 +420,6 @@ def _split_of_shards(recipe: Recipe, asked: _Asked, predictor: Predictor) -> Spl
         raise DataError(f"the run's shards have no {asked.split} rows with labels; give rows by --data FILE")
     found: Split = split
     return found
-
-
-# --- The model --------------------------------------------------------------------------------------------------------
-
-
-def _loaded(folder: Path, trained: Recipe) -> tuple[Predictor, str, Precision]:
-    """The model as the training scored it, a fingerprint of its weights, and what it computes in."""
-    from tfft import hardware, loaded
-    from tfft.models import faster, save
-
-    precision = _precision(folder, trained)
-    with hardware.computing_in(precision):
-        predictor = loaded.load(folder)
-    weights = save.fingerprint(predictor.model)
-    if trained.runtime.accelerate:
-        faster.accelerate(predictor.model)
-    return predictor, weights, precision
-
-
-def _precision(folder: Path, trained: Recipe) -> Precision:
-    """That in which the training scored, so that scores are the same, where this machine has it."""
-    from tfft import hardware, run_directory, whole
-
-    environment = whole.read_json(folder / run_directory.FINISHED).get("environment", {})
-    trained_in = environment.get("mixed_precision", "no") if isinstance(environment, dict) else "no"
-    device = hardware.find_device("cpu" if trained.runtime.strategy == "cpu" else "auto")
-    if trained_in in hardware.precisions_of(device):
-        return hardware.Precision(trained_in, "as in training")
-    return hardware.Precision("no", f"not in {trained_in}, as in training, which this machine does not compute in")
-
-
-def _said(precision: Precision) -> str:
-    return f"in {'float32' if precision.name == 'no' else precision.name} ({precision.reason})"
-
-
-def _logits(recipe: Recipe, predictor: Predictor, split: Split, names: Sequence[str]) -> Any:
-    """By what the training scores with."""
-    from tfft.scoring import Scorer
-
-    scorer = Scorer(
-        predictor.model,
-        predictor.problem,
-        predictor.tokenizer,
-        split,
-        names,
-        batch_size=recipe.training.per_device_eval_batch_size,
-        max_length=predictor.max_length,
-        pad_to_max_length=recipe.data.padding == "max_length",
-        pooling=predictor.window_pooling,
-    )
-    scorer()
-    return scorer.logits
-
-
-def _temperature(folder: Path, weights: str) -> float | None:
-    """That which the run has for these weights."""
-    from tfft import temperatures
-
-    kept = temperatures.find(folder, weights)
-    return None if kept is None else kept.temperature
 
 
 # --- What is left -----------------------------------------------------------------------------------------------------

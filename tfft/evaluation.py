@@ -20,6 +20,8 @@ from tfft.slices import Slice
 from tfft.tallies import ClassTally, MeanTally, NumberTally, Score, Tallies, Tally
 from tfft.thresholds import ThresholdCurve
 
+# Of the intervals; and the fewest rows of a column's value that has a slice of its own.
+RESAMPLES, MIN_ROWS = 1000, 10
 # Points of a threshold curve that are kept.
 _POINTS = 201
 
@@ -178,9 +180,9 @@ def make(
     split: Split,
     names: Sequence[str],
     *,
-    resamples: int,
-    seed: int,
-    min_rows: int,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    min_rows: int = MIN_ROWS,
     columns: Mapping[str, Sequence[Any]] | None = None,
     temperature: float | None = None,
 ) -> Evaluation:

@@ -285,10 +285,13 @@ def _evaluations(folder: Path, recipe: Recipe, metrics: Mapping[str, Any], voice
 
 
 def _scored(folder: Path, recipe: Recipe, voice: Voice) -> dict[str, Any]:
-    # Imported here, like all that loads TensorFlow.
-    from tfft.evaluate import of_validated
+    from tfft import environment
 
-    return of_validated(folder, recipe, voice).to_dict()
+    environment.check()
+    # Imported here, like all that loads TensorFlow.
+    from tfft import rescored
+
+    return rescored.evaluate_validated(folder, recipe, voice).to_dict()
 
 
 # --- What is sent -----------------------------------------------------------------------------------------------------

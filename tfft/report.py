@@ -7,7 +7,7 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfft import command
 from tfft.errors import RunError, UserError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tfft.data import Rows, Split
     from tfft.predictor import Predictor
     from tfft.recipe import Recipe
+    from tfft.reports import Scored
+    from tfft.rescored import RunModel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,17 +72,17 @@ def report(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = 
     from tfft.console import Voice
 
     environment.check()
-    from tfft import loaded, reports, tasks, whole
+    from tfft import reports, rescored, tasks, whole
 
     voice = Voice(silent=not verbose)
     scored, splits, notes = None, [], []
     if recipe.task == tasks.FILL_MASK:
         notes = ["This page says nothing of the documents: the blocks of tokens that were made of them are not kept."]
     else:
-        predictor = loaded.load(folder)
-        scored = _scored(folder, recipe, predictor)
-        others, notes = _other_splits(recipe, predictor, voice)
-        splits = [others.get("train"), scored and scored.split, others.get("test")]
+        model = rescored.load(folder, recipe)
+        scored = _scored(folder, recipe, model, voice)
+        others, notes = _other_splits(recipe, model.predictor, voice)
+        splits = [others.get("train"), None if scored is None else scored.split, others.get("test")]
     material = reports.Material(
         os.fspath(run),
         recipe,
@@ -98,15 +100,13 @@ def report(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = 
     return page
 
 
-def _scored(folder: Path, recipe: Recipe, predictor: Predictor) -> Any:
+def _scored(folder: Path, recipe: Recipe, model: RunModel, voice: Voice) -> Scored | None:
     """The validation rows with the model's logits; None where the run has none."""
-    from tfft import reports, tasks, validated
+    from tfft import reports, rescored, validated
 
     if not (folder / validated.FILE).is_file():
         return None
-    problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
-    split = validated.split_of(folder, predictor, problem_type, label_all_tokens=recipe.data.label_all_tokens)
-    return reports.Scored(predictor.problem, split, predictor.logits(split.encoded))
+    return reports.Scored(model.predictor.problem, *rescored.of_validated(folder, recipe, model, voice))
 
 
 def _history(folder: Path) -> list[dict[str, float]]:

@@ -73,16 +73,21 @@ class Scorer:
 
     def __call__(self) -> dict[str, float]:
         """`loss`, every metric's scores, and what was settled here, for the model's present weights."""
-        labels, encoded = self.split.labels, self.split.encoded
+        labels, logits = self.split.labels, self.answer()
+        assert labels is not None
+        loss = self.problem.mean_loss(logits, labels)
+        settled = self.problem.tune(logits, labels) if self.tunes else {}
+        return {"loss": loss, **metrics.compute(self.names, *self.problem.compared(logits, self.split)), **settled}
+
+    def answer(self) -> np.ndarray:
+        """The model's logits with its present weights, which nothing is computed of: `logits` anew."""
+        encoded = self.split.encoded
         if self.split.words is None:
             of_rows = heads.logits_of(self.model, self._dataset, self._order)
             self.logits = heads.pool_windows(of_rows, encoded.window_starts, self.pooling)
         else:
             self.logits = heads.token_logits_of(self.model, self._dataset, self._order, encoded.offsets)
-        assert labels is not None
-        loss = self.problem.mean_loss(self.logits, labels)
-        settled = self.problem.tune(self.logits, labels) if self.tunes else {}
-        return {"loss": loss, **metrics.compute(self.names, *self.problem.compared(self.logits, self.split)), **settled}
+        return self.logits
 
     def samples(self, most: int = 10) -> tuple[list[str], list[tuple[Any, ...]]]:
         """The first rows, or words, with what the last call decided of them: the table's columns, and its rows."""

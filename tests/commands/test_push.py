@@ -217,7 +217,7 @@ def test_an_evaluation_that_is_there_is_taken(
     found["scores"]["accuracy"]["value"] = 0.123
     path.write_text(json.dumps(found))
     tfft.push(run, "owner/mine")
-    assert "scoring the 12 validation rows" in capsys.readouterr().out
+    assert "scoring 12 rows of predictions.csv, in " in capsys.readouterr().out
     # Nor are rows that are others now, or gone.
     text = (run / "predictions.csv").read_text()
     (run / "predictions.csv").write_text(text.replace(",1,", ",0,"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 import tfft
 from tests.commands.conftest import fitted, rows_of
-from tfft import report
+from tfft import evaluation, report
 from tfft.errors import RunError
 
 
@@ -42,6 +43,46 @@ def test_a_fit_writes_it_and_the_command_writes_the_same_scores(trained: tfft.Fi
     assert scores_on(again) == scores_on(page)
     for said in ("train 41", "validation 12", "python -m tfft.fit --recipe", "Learning curves"):
         assert said in words(page) and said in words(again)
+
+
+def test_report_evaluation_and_card_say_the_same(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = fitted(
+        tmp_path,
+        tiny_checkpoint,
+        data={"max_length": 12, "long_text": "sliding_window", "stride": 2},
+        training={"learning_rate": 1e-2, "per_device_eval_batch_size": 5},
+        runtime={"mixed_precision": "bf16"},
+    )
+    made: list[tfft.Evaluation] = []
+
+    def noted(*given: Any, **more: Any) -> tfft.Evaluation:
+        made.append(make(*given, **more))
+        return made[-1]
+
+    make = evaluation.make
+    monkeypatch.setattr(evaluation, "make", noted)
+    card = tfft.push(done.output_dir, "owner/mine", license="mit", dry_run=True, verbose=False).card
+    page = tfft.report(done.output_dir, tmp_path / "page.html", verbose=False)
+    tfft.evaluate(done.output_dir, output=tmp_path / "evaluation", verbose=False)
+    of_card, of_report, of_evaluation = [dataclasses.replace(one, source="") for one in made]
+    assert of_card.to_dict() == of_report.to_dict() == of_evaluation.to_dict()
+
+    for name, score in of_report.scores.items():
+        said = (f"{score.value:.4f}", f"{score.low:.4f}", f"{score.high:.4f}")
+        if name in ("loss", "accuracy", "f1"):
+            assert scores_on(page)[name] == said
+        assert f"| {name} | {said[0]} | {said[1]} to {said[2]} |" in card
+    in_training = done.scores["eval"]["loss"]
+    assert of_report.scores["loss"].value == pytest.approx(in_training, rel=1e-3)
+    # Which float32 is told from.
+    from tfft import validated
+
+    plain = tfft.load(done.output_dir)
+    split = validated.split_of(done.output_dir, plain, "single_label_classification")
+    assert split.labels is not None
+    assert plain.problem.mean_loss(plain.logits(split.encoded), split.labels) != of_report.scores["loss"].value
 
 
 def test_a_worst_error_is_one_of_the_predictions(trained: tfft.FitResult) -> None:

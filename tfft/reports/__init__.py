@@ -25,7 +25,6 @@ from tfft.reports.answers import Answer, Answers
 # Of errors, of doubtful labels, of classes and of slices that are shown; the evaluation has all.
 WORST, DOUBTFUL, MOST_CLASSES, MOST_SLICES = 50, 50, 100, 60
 _MISTAKES = 20
-RESAMPLES, MIN_ROWS = 1000, 10
 _TOLD = ("before", "eval", "test", "train", "timing", "environment")
 
 
@@ -124,9 +123,6 @@ def _evaluated(recipe: Recipe, scored: Scored) -> Evaluation:
         scored.logits,
         scored.split,
         [name for name in recipe.metric_names if name in metrics.NAMES],
-        resamples=RESAMPLES,
-        seed=0,
-        min_rows=MIN_ROWS,
     )
 
 
