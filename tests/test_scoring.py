@@ -101,6 +101,16 @@ def test_scores_follow_the_weights(tokenizer: Any) -> None:
     assert after["loss"] == pytest.approx(heads.mean_cross_entropy(-logits, labels), rel=1e-6)
 
 
+def test_rows_are_counted_as_they_are_answered(tokenizer: Any) -> None:
+    scorer, logits, _ = scorer_of(tokenizer, 2, ())
+    told: list[tuple[int, int]] = []
+    found = scorer.answer(lambda rows: told.append((rows, len(scorer.model.shapes))))
+    np.testing.assert_array_equal(found, logits)
+    assert found is scorer.logits
+    # Each once the next one has begun, so that the device never waits; the last one at the end.
+    assert told == [(4, 2), (4, 3), (4, 4), (4, 5), (4, 6), (3, 6)]
+
+
 def test_rows_without_labels_have_no_scores(tokenizer: Any) -> None:
     with pytest.raises(AssertionError, match="validation has no labels to score against"):
         scoring.Scorer(

@@ -71,7 +71,7 @@ def logits(model: RunModel, recipe: Recipe, split: Split, voice: Voice) -> np.nd
 
     Args:
         recipe: the run's, perhaps with other batches.
-        voice: told which rows are scored.
+        voice: told which rows are scored; on a terminal it has a bar.
     """
     precision = "float32" if model.precision.name == "no" else model.precision.name
     voice.say(f"scoring {len(split):,} rows of {split.rows.source}, in {precision} ({model.precision.reason})")
@@ -87,7 +87,9 @@ def logits(model: RunModel, recipe: Recipe, split: Split, voice: Voice) -> np.nd
         pad_to_max_length=recipe.data.padding == "max_length",
         pooling=predictor.window_pooling,
     )
-    return scorer.answer()
+    with voice.bar() as bar:
+        task = bar.add_task("scoring", total=len(split.encoded), detail="")
+        return scorer.answer(lambda rows: bar.advance(task, rows))
 
 
 def temperature(run: Path, model: RunModel) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,14 +79,18 @@ class Scorer:
         settled = self.problem.tune(logits, labels) if self.tunes else {}
         return {"loss": loss, **metrics.compute(self.names, *self.problem.compared(logits, self.split)), **settled}
 
-    def answer(self) -> np.ndarray:
-        """The model's logits with its present weights, which nothing is computed of: `logits` anew."""
+    def answer(self, advance: Callable[[int], None] = lambda rows: None) -> np.ndarray:
+        """The model's logits with its present weights: `logits` anew, of which no score is computed.
+
+        Args:
+            advance: called with the number of rows done (of texts with several windows, of windows), as they are done.
+        """
         encoded = self.split.encoded
         if self.split.words is None:
-            of_rows = heads.logits_of(self.model, self._dataset, self._order)
+            of_rows = heads.logits_of(self.model, self._dataset, self._order, advance)
             self.logits = heads.pool_windows(of_rows, encoded.window_starts, self.pooling)
         else:
-            self.logits = heads.token_logits_of(self.model, self._dataset, self._order, encoded.offsets)
+            self.logits = heads.token_logits_of(self.model, self._dataset, self._order, encoded.offsets, advance)
         return self.logits
 
     def samples(self, most: int = 10) -> tuple[list[str], list[tuple[Any, ...]]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from scipy import special
 
 import tfft
 from tests.commands.conftest import Job, rows_of, write_csv
 from tests.conftest import files_no_larger_than
+from tfft import console, predict
 from tfft import evaluate as command
-from tfft import predict
 from tfft.data.labels import known_labels
 from tfft.data.rows import Rows
 from tfft.errors import UserError
@@ -80,6 +83,21 @@ def figures(folder: Path) -> dict[str, Any]:
     return found
 
 
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What commands draw on a terminal from here on."""
+    drawn = io.StringIO()
+    voice = console.Voice(console=Console(file=drawn, force_terminal=True, width=120))
+    monkeypatch.setattr(console, "Voice", lambda silent: voice)
+    return drawn
+
+
+def last_of_bar(drawn: io.StringIO) -> tuple[int, int]:
+    """How many are done, and of how many, as the bar of the scoring has it in the end."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.getvalue())
+    [*_, (done, total)] = re.findall(r"scoring .*? (\d+)/(\d+) ", plain)
+    return int(done), int(total)
+
+
 def test_scores_are_those_of_the_training(
     trained: tfft.FitResult, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +139,15 @@ def test_scores_are_those_of_the_training(
 
     assert command.main(typed) == 0, "the same rows again"
     assert {**figures(folder), "seconds": 0} == {**found, "seconds": 0}
+
+
+def test_a_terminal_shows_how_far_the_scoring_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = terminal(monkeypatch)
+    tfft.evaluate(run, resamples=10)
+    done, total = last_of_bar(drawn)
+    of_length = [one for one in figures(run / "evaluation" / "validation")["slices"] if one["by"] == "length"]
+    (whole, several) = (one["rows"] for one in of_length)
+    assert done == total >= whole + 2 * several, "windows, of which some texts have several"
 
 
 def test_a_slice_is_as_a_file_of_its_rows(run: Path, tmp_path: Path) -> None:
@@ -234,7 +261,7 @@ def test_numbers_of_pairs(tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.
         tfft.evaluate(tmp_path / "run", file, calibrate=True, verbose=False)
 
 
-def test_words(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_words(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         {"tokens": ["good", "tea", "in", "the", str(at)], "tags": ["B-X", "I-X", "O", "O", "B-Y" if at % 3 else "O"]}
         for at in range(24)
@@ -243,7 +270,9 @@ def test_words(tmp_path: Path, tiny_checkpoint: Path) -> None:
     result = of_rows(tmp_path, tiny_checkpoint, data, rows, task="token-classification")
     file = tmp_path / "rows.conll"
     file.write_text("\n".join("".join(f"{w}\t{t}\n" for w, t in zip(*row.values(), strict=True)) for row in rows[:10]))
-    found = tfft.evaluate(tmp_path / "run", file, calibrate=True, verbose=False)
+    drawn = terminal(monkeypatch)
+    found = tfft.evaluate(tmp_path / "run", file, calibrate=True)
+    assert last_of_bar(drawn) == (10, 10)
     assert values(found) == pytest.approx(result.scores["eval"], abs=1e-6)
     assert (found.unit, found.rows) == ("sentences", 10)
     assert [(one.name, one.wanted) for one in found.classes] == [("X", 10), ("Y", 6)]

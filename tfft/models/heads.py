@@ -281,12 +281,19 @@ def mean_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
 
 
-def token_logits_of(model: keras.Model, dataset: tf.data.Dataset, order: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def token_logits_of(
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    order: np.ndarray,
+    offsets: np.ndarray,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
     """The logits (tokens, classes) float32 of all tokens in the rows' own order, padding left out.
 
     Args:
         dataset, order: from `data.batches.for_prediction`.
         offsets: (rows + 1,) where each row's tokens begin.
+        advance: called with the number of rows done, as they are done.
     """
     found: np.ndarray | None = None
     done = 0
@@ -297,15 +304,32 @@ def token_logits_of(model: keras.Model, dataset: tf.data.Dataset, order: np.ndar
         for row, real, tokens in zip(order[done : done + len(logits)], inputs["attention_mask"], logits, strict=True):
             found[offsets[row] : offsets[row + 1]] = tokens[np.asarray(real, bool)]
         done += len(logits)
+        advance(len(logits))
     assert found is not None, "there are rows"
     return found
 
 
-def logits_of(model: keras.Model, dataset: tf.data.Dataset, order: np.ndarray) -> np.ndarray:
-    """The logits (rows, classes) float32 of all rows in their own order, from `data.batches.for_prediction`."""
-    # Converted at the end, so that no batch waits for the copy of the one before.
-    given = [logits for _, logits in passes(model, dataset)]
+def logits_of(
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    order: np.ndarray,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
+    """The logits (rows, classes) float32 of all rows in their own order.
+
+    Args:
+        dataset, order: from `data.batches.for_prediction`.
+        advance: called with the number of rows done, as they are done.
+    """
+    # Each is copied once the next is begun, so that none waits for the copy of the one before.
+    given: list[Any] = []
+    for _, logits in passes(model, dataset):
+        if given:
+            given[-1] = np.asarray(given[-1], np.float32)
+            advance(len(given[-1]))
+        given.append(logits)
     logits = np.concatenate([np.asarray(one, np.float32) for one in given])
+    advance(len(given[-1]))
     in_place = np.empty_like(logits)
     in_place[order] = logits
     return in_place
