@@ -6,9 +6,12 @@ import errno
 import json
 import math
 import os
+import queue
 import random
 import shutil
+import socket
 from collections.abc import Sequence
+from concurrent import futures
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,6 +124,68 @@ def test_a_search_that_is_killed_is_the_same_search(overrides: tuple[str, ...], 
     assert [one.hyperparameters.values for one in killed] == [one.hyperparameters.values for one in whole]
     assert [(one.status, one.score) for one in killed] == [(one.status, one.score) for one in whole]
     assert len(whole) == {"random": 14, "bayesian": 9, "grid": 18}.get(search.sweep.algorithm, len(whole))
+
+
+@pytest.fixture
+def role(monkeypatch: pytest.MonkeyPatch) -> remote.Role:
+    """Of a chief on a free port here, as the environment says it."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    for name, value in zip(remote.VARIABLES, ("127.0.0.1", str(port), "chief"), strict=True):
+        monkeypatch.setenv(name, value)
+    found = remote.find()
+    assert found is not None
+    return found
+
+
+def test_a_chief_says_for_whom_it_waits(role: remote.Role, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tfft.search import oracles
+
+    monkeypatch.setattr(remote, "_TOLD_AFTER_SECONDS", 0.0)
+    said: queue.Queue[str] = queue.Queue()
+    heard: list[str] = []
+
+    def end(client: remote.Client, trial: Any) -> None:
+        client.end_trial(oracles.Trial(trial.hyperparameters, trial_id=trial.trial_id, status="FAILED"))
+        heard.append(said.get(timeout=20))
+
+    def workers() -> None:
+        client = remote.Client(role, lambda line: None)
+        one = client.create_trial("tuner0")
+        other = client.create_trial("tuner1")
+        heard.append(said.get(timeout=20))
+        # One that comes back to its trial is waited for as before, to the end.
+        assert client.create_trial("tuner1").trial_id == other.trial_id
+        end(client, one)
+        assert client.create_trial("tuner0").status == "STOPPED"
+        end(client, other)
+        assert client.create_trial("tuner1").status == "STOPPED"
+
+    with futures.ThreadPoolExecutor() as pool:
+        done = pool.submit(workers)
+        oracle = recorded(search_of("sweep.max_trials=2"), tmp_path / "log")
+        remote.serve(oracle, role, lambda: done.result() if done.done() else None, said.put)
+        done.result()
+    here = role.address.partition(":")[0]
+    assert heard == [
+        f"no trial is left to begin; waits for tuner0 at {here} (trial 1), tuner1 at {here} (trial 2)",
+        f"no trial is left to begin; waits for tuner1 at {here} (trial 2)",
+        f"no trial is left; waits 30 s at most for tuner1 at {here} to hear so",
+    ]
+    assert said.empty()
+
+
+def test_a_chief_that_is_interrupted_says_who_trains_on(role: remote.Role, tmp_path: Path) -> None:
+    oracle, said = recorded(search_of(), tmp_path / "log"), list[str]()
+    oracle.create_trial("tuner0")  # of an earlier process, so that nobody knows where
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remote.serve(oracle, role, interrupted, said.append)
+    assert said == ["still training: tuner0 (trial 1); what comes of it counts once the chief is back"]
 
 
 def test_a_grid_has_every_point_once(tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ def _serve(
     voice.say(f"waits for workers at {role.address}")
     table = LiveTable(search, voice, lambda: trials.read_records(search), running, _total(search), 1)
     with table.shown():
-        remote.serve(recorded, role, meanwhile)
+        remote.serve(recorded, role, meanwhile, voice.say)
     meanwhile()
 
 

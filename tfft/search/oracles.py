@@ -157,7 +157,12 @@ class Recorded:
     @property
     def running(self) -> list[Trial]:
         """Trials that have begun and not ended."""
-        return list(self.oracle.ongoing_trials.values())
+        return list(self.by_worker.values())
+
+    @property
+    def by_worker(self) -> dict[str, Trial]:
+        """The same, each by what the worker is called that has it."""
+        return dict(self.oracle.ongoing_trials)
 
     @property
     def is_over(self) -> bool:

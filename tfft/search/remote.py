@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib import parse
 
 from tfft.errors import HardwareError, RunError
 
@@ -24,6 +25,8 @@ VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER
 FIRST_ANSWER_SECONDS, ANSWER_SECONDS = 600.0, 60.0
 FAREWELL_SECONDS = 30.0
 _POLL_SECONDS = 0.2
+# Workers ask again a moment after their trial has ended; who does not in this time is worth a line.
+_TOLD_AFTER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,58 @@ def find() -> Role | None:
     return Role(f"{given['KERASTUNER_ORACLE_IP']}:{port}", given["KERASTUNER_TUNER_ID"])
 
 
-def serve(recorded: Recorded, role: Role, meanwhile: Callable[[], None]) -> None:
+def host_of(peer: str) -> str:
+    """The address in what gRPC calls the other side; empty where it has none.
+
+    Example:
+        >>> host_of("ipv4:10.0.0.5:40514"), host_of("ipv6:%5B::1%5D:40514"), host_of("unix:")
+        ('10.0.0.5', '::1', '')
+    """
+    kind, _, address = parse.unquote(peer).partition(":")
+    return address.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
+
+
+@dataclass
+class Workers:
+    """Who has asked this chief for trials.
+
+    Attributes:
+        hosts: the address of each, by its name.
+        heard: whether each was told that there are no more trials.
+    """
+
+    hosts: dict[str, str] = field(default_factory=dict)
+    heard: dict[str, bool] = field(default_factory=dict)
+
+    def asked(self, name: str, peer: str, is_told_the_end: bool) -> None:
+        """One has asked for a trial."""
+        self.hosts[name], self.heard[name] = host_of(peer), is_told_the_end
+
+    @property
+    def unaware(self) -> list[str]:
+        """Those that do not know that it is over."""
+        return [name for name, has in self.heard.copy().items() if not has]
+
+    def listed(self, numbers: Mapping[str, int | None]) -> str:
+        """Workers in words, with where they are, if they have asked, and the trial that they train, if any.
+
+        Example:
+            >>> Workers({"tuner0": "10.0.0.5"}).listed({"tuner0": 3, "tuner1": 4})
+            'tuner0 at 10.0.0.5 (trial 3), tuner1 (trial 4)'
+        """
+        said = []
+        for name, number in sorted(numbers.items()):
+            host = self.hosts.get(name)
+            said.append(name + (f" at {host}" if host else "") + (f" (trial {number})" if number else ""))
+        return ", ".join(said)
+
+
+def serve(recorded: Recorded, role: Role, meanwhile: Callable[[], None], say: Callable[[str], None]) -> None:
     """Answers workers until no trial is left to give or to wait for, and every worker has heard so.
 
     Args:
         meanwhile: called again and again; what it raises ends the serving.
+        say: told which workers are waited for at the end, once and whenever those are others.
 
     Raises:
         HardwareError: the port is in use.
@@ -77,12 +127,14 @@ def serve(recorded: Recorded, role: Role, meanwhile: Callable[[], None]) -> None
     from keras_tuner.src import protos
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
-    heard: dict[str, bool] = {}
+    workers = Workers()
 
     class Servicer(OracleServicer):
         def CreateTrial(self, request: Any, context: Any) -> Any:
             response = super().CreateTrial(request, context)
-            heard[request.tuner_id] = self.stop_triggered
+            # One that came back to the trial that it had is told of no end.
+            is_told = self.stop_triggered and request.tuner_id not in recorded.by_worker
+            workers.asked(request.tuner_id, context.peer(), is_told)
             return response
 
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
@@ -97,14 +149,43 @@ def serve(recorded: Recorded, role: Role, meanwhile: Callable[[], None]) -> None
         ) from None
     server.start()
     try:
-        stopped_at = None
-        while stopped_at is None or (not all(heard.values()) and time.monotonic() - stopped_at < FAREWELL_SECONDS):
-            meanwhile()
-            time.sleep(_POLL_SECONDS)
-            if stopped_at is None and recorded.is_over and not recorded.running:
-                stopped_at = time.monotonic()
+        _until_all_have_heard(recorded, workers, meanwhile, say)
+    except KeyboardInterrupt:
+        if training := _training(recorded, workers):
+            say(f"still training: {training}; what comes of it counts once the chief is back")
+        raise
     finally:
         server.stop(grace=1.0).wait()
+
+
+def _until_all_have_heard(
+    recorded: Recorded, workers: Workers, meanwhile: Callable[[], None], say: Callable[[str], None]
+) -> None:
+    said, stopped_at = "", None
+    while True:
+        meanwhile()
+        now = time.monotonic()
+        line = ""
+        if training := recorded.is_over and _training(recorded, workers):
+            line = f"no trial is left to begin; waits for {training}"
+        elif recorded.is_over:
+            stopped_at = stopped_at or now
+            if not workers.unaware or now - stopped_at > FAREWELL_SECONDS:
+                return
+            if now - stopped_at > _TOLD_AFTER_SECONDS:
+                unaware = workers.listed(dict.fromkeys(workers.unaware))
+                line = f"no trial is left; waits {FAREWELL_SECONDS:g} s at most for {unaware} to hear so"
+        if line and line != said:
+            said = line
+            say(line)
+        time.sleep(_POLL_SECONDS)
+
+
+def _training(recorded: Recorded, workers: Workers) -> str:
+    """The workers that have a trial, in words."""
+    from tfft.search.trials import number_of
+
+    return workers.listed({name: number_of(trial.trial_id) for name, trial in recorded.by_worker.items()})
 
 
 class Client:
