@@ -526,6 +526,28 @@ def test_a_worker_with_another_sweep_is_refused(monkeypatch: pytest.MonkeyPatch,
         sweep._work(search, remote.Role("127.0.0.1:8000", "tuner0"), [slots.Slot("tuner0")], Voice(silent=True))
 
 
+def test_every_slot_of_a_worker_hears_that_there_are_no_more_trials(tmp_path: Path) -> None:
+    from tfft.search import driver
+
+    asked: list[str] = []
+
+    def create_trial(name: str) -> Any:
+        asked.append(name)
+        return SimpleNamespace(status="IDLE" if len(asked) < 3 else "STOPPED")
+
+    places = [slots.Slot("tuner0-0"), slots.Slot("tuner0-1")]
+    oracle: Any = SimpleNamespace(create_trial=create_trial)
+    driver.Driver(
+        search_of(folder=tmp_path),
+        oracle,
+        places,
+        name_of=lambda one: one.name,
+        ended=print,
+        asked_to_stop=lambda: None,
+    ).run()
+    assert asked == ["tuner0-0", "tuner0-1", "tuner0-0", "tuner0-1"]
+
+
 def test_a_run_that_another_process_holds_fails_no_trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from tfft.search import driver, trial
 

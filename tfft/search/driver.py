@@ -94,16 +94,17 @@ class Driver:
         Raises:
             KeyboardInterrupt: there was a signal; what runs has saved where it stands.
         """
-        stopped = False
+        # Each slot is told for itself: a chief waits for those that it has given trials to.
+        stopped: set[str] = set()
         try:
             while True:
                 for work in list(self.works.values()):
                     self._look_at(work)
                 for slot in self.places:
                     self._end_if_asked()
-                    if not stopped and slot.name not in self.works:
-                        stopped = self._begin(slot)
-                if stopped and not self.works:
+                    if slot.name not in stopped and slot.name not in self.works and self._begin(slot):
+                        stopped.add(slot.name)
+                if len(stopped) == len(self.places):
                     return
                 time.sleep(_POLL_SECONDS)
         finally:
