@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -21,6 +23,22 @@ def heard() -> io.StringIO:
 
 def voice_to(file: io.StringIO, is_terminal: bool, silent: bool = False) -> Voice:
     return Voice(silent, Console(file=file, force_terminal=is_terminal, width=60, soft_wrap=not is_terminal))
+
+
+# --- standard error ---------------------------------------------------------------------------------------------------
+
+
+def test_standard_error_goes_into_a_file_in_the_body(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log"
+    with path.open("w", buffering=1) as log, console.stderr_into(log):
+        os.write(2, b"of C++\n")
+        handler = logging.StreamHandler()  # as libraries have them, for as long as the process lives
+        print("of Python", file=sys.stderr)
+        log.write("of ours\n")
+    os.write(2, b"afterwards\n")
+    handler.emit(logging.makeLogRecord({"msg": "of a library"}))
+    assert path.read_text() == "of C++\nof Python\nof ours\n"
+    assert capfd.readouterr().err == "afterwards\nof a library\n"
 
 
 # --- lines and tables -------------------------------------------------------------------------------------------------

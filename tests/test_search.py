@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import queue
 import random
 import shutil
 import socket
+import sys
 from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
@@ -472,6 +474,86 @@ def test_time_left_is_that_of_trials_like_those_before() -> None:
     assert table.time_left(records, 6, 2) == 40.0
     assert table.time_left(records, None, 1) is None
     assert table.time_left([], 6, 1) is None
+    assert table.time_left(records, 6, 2, under_way=1.5) == 25.0
+
+
+def drawn(search: trials.Search, ended: int, running: int, height: int, width: int = 80) -> list[str]:
+    """The lines of a live table, as a terminal of this size gets them."""
+    from rich.console import Console
+
+    from tfft.console import Voice
+
+    values = {
+        "training.learning_rate": 3.1416e-05,
+        "training.per_device_train_batch_size": 16,
+        "runtime.xla": True,
+        "training.warmup_ratio": 0.1,
+    }
+    records = [record_of(number, values=values, score=0.7 if number == 2 else 0.5) for number in range(1, ended + 1)]
+    works = [(number, values) for number in range(ended + 1, ended + running + 1)]
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height)
+    live = table.LiveTable(search, Voice(console=console), lambda: records, lambda: works, 40, running)
+    return ["".join(one.text for one in line).rstrip() for line in console.render_lines(live.drawn(), pad=False)]
+
+
+def test_a_live_table_leaves_out_the_earliest_trials_where_a_terminal_is_low() -> None:
+    lines = drawn(search_of(), ended=30, running=2, height=24)
+    assert len(lines) == 24
+    numbers = [line.split()[1] for line in lines if line.startswith("│")]
+    assert numbers == [str(number) for number in range(15, 33)]
+    assert lines[0] == "Sweep of quickstart"
+    # Ten seconds each, and two at a time.
+    assert lines[-1] == "30 of 40 trials, best 0.7000 (trial 2), about 50 s left"
+    assert len(drawn(search_of(), ended=3, running=1, height=24)) == 10
+
+
+def test_a_live_table_cuts_off_names_before_numbers() -> None:
+    narrow, wide = (drawn(search_of(), ended=2, running=1, height=24, width=width) for width in (80, 140))
+    assert max(map(len, narrow)) <= 80
+    assert "learning_rate" in wide[2] and "learning_rate" not in narrow[2] and "learn" in narrow[2]
+    for lines in (narrow, wide):
+        cells = [cell.strip() for cell in lines[4].split("│")]
+        assert cells[1:-1] == ["1", "3.1416e-05", "16", "0.1", "true", "1", "0.5000", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [(None, 20.0), ({"seed": 43, "epoch": 1.0, "of": 4}, 13.75), ({"seed": 42, "epoch": 5.0, "of": 4}, 15.0)],
+)
+def test_what_is_done_of_a_running_trial_is_not_left(
+    told: dict[str, Any] | None, seconds: float, tmp_path: Path
+) -> None:
+    search = search_of("sweep.executions_per_trial=2", folder=tmp_path)
+    (tmp_path / trials.PROGRESS).mkdir()
+    if told is not None:
+        search.file(trials.PROGRESS, 39, ".json").write_text(json.dumps({**told, "scores": [], "pruned": False}))
+    said = drawn(search, ended=38, running=1, height=60)[-1]
+    assert said.endswith(f"about {seconds:.0f} s left")
+
+
+def test_all_that_a_warm_trial_says_is_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tfft.search import driver
+
+    def attempt(order: Any) -> None:
+        print("of Python")
+        os.write(2, b"of C++\n")  # as TensorFlow does
+        print("a warning", file=sys.stderr)
+        raise ValueError("of ours")
+
+    monkeypatch.setattr("tfft.search.trial.attempt", attempt)
+    search = search_of(folder=tmp_path)
+    (tmp_path / trials.LOGS).mkdir()
+    made: Any = driver.Driver(search, None, [], name_of=str, ended=print, asked_to_stop=lambda: None)
+    chosen = trials.Trial(1, "0000", {})
+    made._train_here(
+        driver.Work(slots.Slot("worker"), None, chosen, order=trials.order(search, chosen, 42, slots.Slot("worker")))
+    )
+    log = search.file(trials.LOGS, 1, ".txt").read_text()
+    assert log.startswith("of Python\nof C++\na warning\nTraceback")
+    assert log.endswith("ValueError: of ours\n")
+    assert capfd.readouterr() == ("", "")
 
 
 # --- What a sweep says of mistakes and circumstances ------------------------------------------------------------------

@@ -10,6 +10,7 @@ import tempfile
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,23 +51,42 @@ def quiet_stderr() -> Iterator[None]:
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
         yield
         return
-    try:
-        descriptor = sys.__stderr__.fileno() if sys.__stderr__ else 2
-        kept = os.dup(descriptor)
-    except (OSError, ValueError):  # no standard error to hold back
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), descriptor)
+    with tempfile.TemporaryFile() as held, _stderr_is(held) as kept:
         try:
             yield
         except BaseException:
             held.seek(0)
-            os.write(kept, held.read())
+            if kept is not None:
+                os.write(kept, held.read())
             raise
-        finally:
-            os.dup2(kept, descriptor)
-            os.close(kept)
+
+
+@contextlib.contextmanager
+def stderr_into(log: IO[str]) -> Iterator[None]:
+    """Puts what anybody writes to standard error into a file, C++ code included, which would tear a table in two."""
+    with contextlib.ExitStack() as led:
+        has_descriptor = led.enter_context(_stderr_is(log)) is not None
+        # By the stream that stays open: libraries keep it in the handlers of their logs.
+        stream = sys.__stderr__ if has_descriptor and sys.__stderr__ is not None else log
+        led.enter_context(contextlib.redirect_stderr(stream))
+        yield
+
+
+@contextlib.contextmanager
+def _stderr_is(file: IO[Any]) -> Iterator[int | None]:
+    """Has the descriptor of standard error lead to a file; gives one that leads where it did, None if there is none."""
+    try:
+        descriptor = sys.__stderr__.fileno() if sys.__stderr__ else 2
+        kept = os.dup(descriptor)
+    except (OSError, ValueError):
+        yield None
+        return
+    os.dup2(file.fileno(), descriptor)
+    try:
+        yield kept
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
 
 
 def printable(text: str, limit: int | None = None) -> str:

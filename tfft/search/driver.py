@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from tfft import command
+from tfft import command, console
 from tfft.errors import RunError, Terminated
 from tfft.run_directory import FINISHED
 from tfft.search import oracles, slots, trials
@@ -181,7 +181,7 @@ class Driver:
         with (
             self._log(work) as log,
             contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
+            console.stderr_into(log),
             forgetting_gradients(),
         ):
             try:
@@ -194,7 +194,8 @@ class Driver:
 
     @contextlib.contextmanager
     def _log(self, work: Work) -> Iterator[IO[str]]:
-        with self.search.file(LOGS, work.trial.number, ".txt").open("a", encoding="utf-8") as log:
+        # Line by line, since what comes by the descriptor of standard error stands between them.
+        with self.search.file(LOGS, work.trial.number, ".txt").open("a", encoding="utf-8", buffering=1) as log:
             yield log
 
     # --- How they end -------------------------------------------------------------------------------------------------
