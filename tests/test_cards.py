@@ -148,6 +148,24 @@ def test_a_card_says_what_the_figures_say() -> None:
     assert "3 to 17, 18 to 40" in card and "calibration error: 0.0125" in card
 
 
+def test_training_rows_of_each_class_are_told_where_the_run_has_kept_them() -> None:
+    older = a_subject()
+    assert "Training rows" not in cards.write(older)
+    metrics = {**older.metrics, "train_classes": {"bad": 1, "good": 3999}}
+    assert [["Class", "Training rows"], ["good", "3,999"], ["bad", "1"]] in tables(
+        cards.write(a_subject(metrics=metrics))
+    )
+    names = {name: 40 - at for at, name in enumerate(NASTY)}
+    card = cards.write(a_subject(metrics={**older.metrics, "train_classes": names}))
+    told = next(one for one in tables(card) if one[0] == ["Class", "Training rows"])
+    assert told[1:] == [[shown(name), f"{count}"] for name, count in names.items()]
+    assert len(html(card)) == len(html(cards.write(older))), "names are text"
+    many = {f"c{at}": at for at in range(150)}
+    card = cards.write(a_subject(metrics={**older.metrics, "train_classes": many}))
+    assert "| c50 | 50 |" in card and "| c49 | 49 |" not in card
+    assert "Those are the 100 with the most of 150." in card
+
+
 def test_front_matter_is_what_the_hub_wants(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     settings = {

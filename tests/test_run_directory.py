@@ -447,7 +447,7 @@ def test_a_number_that_json_has_not_is_refused(folder: RunDirectory, number: flo
 
 
 def test_json_is_read_as_it_was_written(folder: RunDirectory) -> None:
-    value = {"größe": [1, 2.5, None, True, "a\nb"], "empty": {}}
+    value = {"größe": [1, 2.5, None, True, "a\nb"], "empty": {}, "half a pair \ud800": "\\ud800 \udfff"}
     folder.write_json("metrics.json", value)
     text = (folder / "metrics.json").read_text(encoding="utf-8")
     assert json.loads(text) == value

@@ -124,6 +124,13 @@ def test_an_epoch_has_every_row_once(
     whole, sharded = written(tmp_path, tokenizer, problem_type=problem_type, pairs=pairs, weighted=weighted)
     assert isinstance(whole.train, Split) and isinstance(sharded.train, ShardedSplit)
     assert whole.train.labels is not None
+    # Of 53 rows, in turn: no, yes, maybe; none, joy, joy and anger; a number.
+    counts = {
+        tasks.SINGLE_LABEL: {"maybe": 17, "no": 18, "yes": 18},
+        tasks.MULTI_LABEL: {"anger": 17, "joy": 35},
+        tasks.REGRESSION: {},
+    }
+    assert whole.train_classes == sharded.train_classes == counts[problem_type]
     settings: dict[str, Any] = {"batch_size": 4, "widths": WIDTHS, "seed": 3, "tokenizer": tokenizer}
     ordinary = batches.bucketed(whole.train.encoded, whole.train.labels, row_weights=whole.train.weights, **settings)
     expected = Counter(rows_in(ordinary, steps_of()))

@@ -681,9 +681,6 @@ def test_the_report_counts_what_deserves_attention() -> None:
     validation = rows_of([0, 0], ["y ", "z"], class_names=("none", "some"))
     report = checks.examine(Splits(train, validation, rows_of(None, ["new"])))
     assert [split.name for split in report.splits] == ["train", "validation", "test"]
-    assert report.splits[0].class_counts == {"a": 1, "b": 3}
-    assert report.splits[1].class_counts == {"none": 2, "some": 0}
-    assert report.splits[2].class_counts == {}
     assert report.sentences() == [
         "train: 1 row has an empty text.",
         "train: 1 row has the same text as an earlier row.",

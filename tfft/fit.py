@@ -627,6 +627,7 @@ def _report(ready: Assembly, trained: Trained, started: float) -> dict[str, Any]
             "parameters": trained.parameters,
             **({} if trained.pruning is None else {"pruning": trained.pruning}),
         },
+        "train_classes": ready.prepared.train_classes,
         "timing": {
             "train_seconds": trained.seconds,
             "total_seconds": time.perf_counter() - started,

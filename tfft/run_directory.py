@@ -210,7 +210,9 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Any) -> None:
         """A JSON file, whole or not at all. NaN is refused: it is not JSON."""
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # Half a surrogate pair, as a label may have, stays the escape that JSON has for it.
+        self.write_text(name, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
     def write_csv(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A CSV file (RFC 4180, UTF-8), whole or not at all."""

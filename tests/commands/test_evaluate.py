@@ -275,6 +275,8 @@ def test_words(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.Monkey
     assert last_of_bar(drawn) == (10, 10)
     assert values(found) == pytest.approx(result.scores["eval"], abs=1e-6)
     assert (found.unit, found.rows) == ("sentences", 10)
+    kept = json.loads((tmp_path / "run" / "metrics.json").read_text())["train_classes"]
+    assert kept == {"B-X": 24, "B-Y": 16, "I-X": 24, "O": 56}, "words"
     assert [(one.name, one.wanted) for one in found.classes] == [("X", 10), ("Y", 6)]
     assert found.confusion is not None and found.confusion.counts.sum() == 50
     assert found.calibrated is not None

@@ -65,6 +65,7 @@ def test_metrics_have_every_figure(done: tuple[Job, str]) -> None:
         assert set(metrics[split]) == {"loss", "accuracy", "f1"}
         assert 0 <= metrics[split]["accuracy"] <= 1
     assert (metrics["train"]["rows"], metrics["train"]["steps"], metrics["train"]["epochs"]) == (41, 12, 2)
+    assert metrics["train_classes"] == {"0": 21, "1": 20}
     assert 0 < metrics["timing"]["train_seconds"] < metrics["timing"]["total_seconds"]
     speed = 2 * 41 / metrics["timing"]["train_seconds"]
     assert metrics["timing"]["train_samples_per_second"] == pytest.approx(speed)

@@ -103,6 +103,7 @@ def test_what_is_on_the_hub_is_the_run(
         row = next(row for row in rows if row[0] == one.name and len(row) == 8)
         assert row[1:4] == [str(one.wanted), str(one.predicted), str(one.right)]
         assert row[6] == f"{one.f1.value:.4f}"
+    assert [["Class", "Training rows"], ["0", "21"], ["1", "20"]] in tables(card)
     assert found.calibration is not None and f"calibration error: {found.calibration.ece:.4f}" in card
     metadata = metadata_load(run / "model" / "README.md")
     _, results = model_index_to_eval_results(metadata["model-index"])

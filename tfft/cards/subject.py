@@ -68,6 +68,12 @@ class Subject:
         return tuple(str(found[key]) for key in sorted(found, key=int))
 
     @property
+    def train_classes(self) -> Mapping[str, int]:
+        """Training rows with each class, by its name; of words that have tags, tokens. Empty where the run is older."""
+        found = self.metrics.get("train_classes")
+        return found if isinstance(found, dict) else {}
+
+    @property
     def has_own_head(self) -> bool:
         """Whether the head is one that Transformers does not know."""
         return self.recipe.model.head != "default"

@@ -41,6 +41,7 @@ def write(subject: Subject) -> str:
         splits={split: subject.scores(split) for split in SPLITS if subject.scores(split)},
         evaluation=subject.evaluations.get("validation"),
         classes=_classes(subject),
+        train_classes=sorted(subject.train_classes.items(), key=lambda one: -one[1])[:_MOST_CLASSES],
         limits=limits(subject),
         uses=list(_uses(subject)),
         recipe_block=fenced(subject.recipe_as_yaml(), "yaml"),

@@ -154,6 +154,15 @@ class Prepared:
         found: tuple[Split | ShardedSplit | None, ...] = (self.train, self.validation, self.test)
         return [split for split in found if split is not None]
 
+    @property
+    def train_classes(self) -> dict[str, int]:
+        """Training rows with each class, by its name; of words with tags the tokens that count."""
+        if not self.train.has_labels or self.label_map.problem_type == tasks.REGRESSION:
+            return {}
+        counts = self.train.label_counts(len(self.label_map)).of_class
+        # Shards need not say it.
+        return dict(zip(self.label_map.names, counts.tolist(), strict=True)) if counts.any() else {}
+
 
 def read(section: DataSection, seed: int, given: Given | None = None, problem_type: str = tasks.SINGLE_LABEL) -> Splits:
     """The rows of every split that a recipe's `data` section names, sampled as it says.

@@ -1,8 +1,7 @@
-"""What is worth knowing about the rows before training: class balance, empty texts, repeated rows."""
+"""What is worth knowing about the rows before training: empty texts, repeated rows."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,6 @@ class SplitReport:
     Attributes:
         name: `train`, `validation` or `test`.
         rows: how many there are.
-        class_counts: rows of each class by its name, in class order; empty where the split has no labels, or where they
-            are no classes.
         empty_texts: rows with a text column that holds nothing but blanks.
         duplicated_rows: rows whose texts equal those of an earlier row, outer blanks aside.
         shared_with_train: rows whose texts also occur in the training split; 0 for that split itself.
@@ -26,7 +23,6 @@ class SplitReport:
 
     name: str
     rows: int
-    class_counts: dict[str, int]
     empty_texts: int
     duplicated_rows: int
     shared_with_train: int
@@ -58,7 +54,7 @@ class DataReport:
 
 
 def examine(splits: Splits) -> DataReport:
-    """Counts classes, empty texts, repeated rows within each split and rows shared with the training split."""
+    """Counts empty texts, repeated rows within each split and rows shared with the training split."""
     known = np.zeros(0, np.int64)
     reports = []
     for name, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
@@ -69,7 +65,6 @@ def examine(splits: Splits) -> DataReport:
             SplitReport(
                 name=name,
                 rows=len(rows),
-                class_counts=_class_counts(rows),
                 empty_texts=empty,
                 duplicated_rows=len(known_here) - len(np.unique(known_here)),
                 shared_with_train=int(np.isin(known_here, known).sum()),
@@ -91,17 +86,6 @@ def keys(rows: Rows) -> tuple[np.ndarray, int]:
         found[index] = hash(stripped)
         empty += not all(stripped)
     return found, empty
-
-
-def _class_counts(rows: Rows) -> dict[str, int]:
-    counts = Counter(rows.labels or [])
-    if any(isinstance(label, float | tuple) for label in counts):
-        return {}
-    if rows.class_names is not None:
-        return {name: counts[id_] for id_, name in enumerate(rows.class_names)}
-    # Labels of several types cannot be compared; settling the labels reports those, so any order does here.
-    order = sorted(counts, key=lambda label: (type(label).__name__, label))
-    return {str(label): counts[label] for label in order}
 
 
 def _rows_have(number: int) -> str:
