@@ -50,6 +50,7 @@ RANKS = (
         "problems",
         "scoring",
         "plan",
+        "distillation",
         "training",
         "nonfinite",
         "rehearsal",
