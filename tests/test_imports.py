@@ -86,6 +86,7 @@ COMMAND_IMPORTS = {
     ("quickstart", "fit"),
     ("quickstart", "predict"),
     ("doctor", "fit"),
+    ("distill", "fit"),
     ("launch", "fit"),
     ("seeds", "fit"),
     ("evaluate", "fit"),

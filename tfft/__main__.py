@@ -13,6 +13,7 @@ from tfft.errors import UserError, nearest
 # Command -> the module that holds its main function, and what it does.
 COMMANDS = {
     "fit": ("tfft.fit", "fine-tune a model as a recipe says"),
+    "distill": ("tfft.distill", "train a smaller model to say what a larger one says"),
     "launch": ("tfft.launch", "fine-tune by several processes of this machine, to try what several machines do"),
     "sweep": ("tfft.sweep", "search the settings of a recipe that score best"),
     "data": ("tfft.data.__main__", "write rows as shards that a training streams"),

@@ -301,10 +301,22 @@ def token_logits_of(model: keras.Model, dataset: tf.data.Dataset, order: np.ndar
     return found
 
 
-def logits_of(model: keras.Model, dataset: tf.data.Dataset, order: np.ndarray) -> np.ndarray:
-    """The logits (rows, classes) float32 of all rows in their own order, from `data.batches.for_prediction`."""
+def logits_of(
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    order: np.ndarray,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
+    """The logits (rows, classes) float32 of all rows in their own order, from `data.batches.for_prediction`.
+
+    Args:
+        advance: called with the number of rows done, as they are done.
+    """
     # Converted at the end, so that no batch waits for the copy of the one before.
-    given = [logits for _, logits in passes(model, dataset)]
+    given = []
+    for _, logits in passes(model, dataset):
+        given.append(logits)
+        advance(len(logits))
     logits = np.concatenate([np.asarray(one, np.float32) for one in given])
     in_place = np.empty_like(logits)
     in_place[order] = logits

@@ -146,11 +146,16 @@ def load_weights(model: keras.Model, checkpoint: Checkpoint) -> Loaded:
     Raises:
         ModelError: the checkpoint lacks weights of the encoder, or their shapes differ.
     """
-    if checkpoint.is_keras_h5 or _written_by_tensorflow(checkpoint.weights[0]):
+    new: list[str]
+    unused: list[str]
+    if not checkpoint.weights:
+        new, unused = [path_of(weight.name).replace("/", ".") for weight in model.weights], []
+    elif checkpoint.is_keras_h5 or _written_by_tensorflow(checkpoint.weights[0]):
         new, unused = _load_tensorflow(model, checkpoint)
     else:
         new, unused = _load_pytorch(model, checkpoint)
-    _check_encoder(model, new, checkpoint.name)
+    if checkpoint.weights:
+        _check_encoder(model, new, checkpoint.name)
     _compute_head_in_float32(model)
     skip_autograph(model)
     return Loaded(model, tuple(new), tuple(unused))

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from tfft import tasks
 from tfft.errors import RecipeError
-from tfft.recipe import checks, sweep_checks
+from tfft.recipe import checks, distillation_checks, sweep_checks
 from tfft.recipe.checks import CHECKS, check_source
 from tfft.recipe.files import LARGEST_FILE, STANDARD_INPUT, header, locate, names, read
 from tfft.recipe.given import Given, Problem, from_python, is_tree, parse, plain_values
@@ -33,11 +33,13 @@ from tfft.recipe.sections import (
     PRUNING_END,
     SECTIONS,
     DataSection,
+    DistillationSection,
     ModelSection,
     ParameterSection,
     Recipe,
     RuntimeSection,
     StageSection,
+    StudentSection,
     SweepSection,
     TrainingSection,
     json_schema,
@@ -55,11 +57,13 @@ __all__ = [
     "SECTIONS",
     "STANDARD_INPUT",
     "DataSection",
+    "DistillationSection",
     "ModelSection",
     "ParameterSection",
     "Recipe",
     "RuntimeSection",
     "StageSection",
+    "StudentSection",
     "SweepSection",
     "TrainingSection",
     "from_mapping",
@@ -152,7 +156,8 @@ def _resolve(
     is_whole = all(one.key != "extends" for one in problems)
     recipe, wrong = _validated(plain, note, is_whole)
     values = _values(recipe) if recipe is not None else _values_that_hold(plain, wrong)
-    wanted = (*CHECKS, *sweep_checks.CHECKS, *(() if rows_given else (check_source, sweep_checks.check_rows)))
+    wanted = (*CHECKS, *distillation_checks.CHECKS, *sweep_checks.CHECKS)
+    wanted += () if rows_given else (check_source, sweep_checks.check_rows)
     for check in wanted if is_whole else ():
         try:
             for key, text in check(values):
@@ -219,7 +224,10 @@ def _values_that_hold(plain: Mapping[str, Any], wrong: set[str]) -> dict[str, An
         "model": {"name_or_path": "-"},
         "data": {"text_columns": ("-",)},
     }
-    placeholders = {"sweep": {"parameters": {"seed": {"values": (0,)}}, "objective": "loss"}}
+    placeholders = {
+        "distillation": {"teacher": "-"},
+        "sweep": {"parameters": {"seed": {"values": (0,)}}, "objective": "loss"},
+    }
     for name, value in plain.items():
         if name in wrong:
             continue

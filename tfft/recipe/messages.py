@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tfft.errors import nearest
-from tfft.recipe.sections import KEYS, SECTIONS, ParameterSection, Recipe, StageSection
+from tfft.recipe.sections import KEYS, SECTIONS, ParameterSection, Recipe, StageSection, StudentSection
 from tfft.recipe.words import question, shown
 
 # What people write who know another program, and what it is called here.
@@ -73,6 +73,9 @@ ALIASES: dict[str, str] = {
     "bf16": "runtime.mixed_precision: bf16",
     "fp16": "runtime.mixed_precision: fp16",
     "precision": "runtime.mixed_precision",
+    "teacher_name_or_path": "distillation.teacher",
+    "teacher_model": "distillation.teacher",
+    "alpha_ce": "distillation.logits_weight",
     "jit_compile": "runtime.xla",
     "full_determinism": "runtime.deterministic",
 }
@@ -179,7 +182,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 # The sections that stand inside a list or a table.
-_INNER = {one.__name__: one.model_json_schema() for one in (StageSection, ParameterSection)}
+_INNER = {one.__name__: one.model_json_schema() for one in (StageSection, ParameterSection, StudentSection)}
 
 _RANGE_WORDS = {
     "exclusiveMinimum": "above",
