@@ -118,17 +118,22 @@ def _schema_inside(name: str, path: Iterable[int | str]) -> dict[str, Any]:
     """The JSON schema of what a key has at a place inside its value."""
     schema = schema_of(name)
     for part in path:
-        schema = schema.get("anyOf", [schema])[0]
+        schema = _section_of(schema)
         if "properties" in schema:
             schema = schema["properties"][part]
         else:
             schema = schema["items" if schema["type"] == "array" else "additionalProperties"]
-        schema = _INNER[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
     return schema
 
 
+def _section_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a value is that is not null; of a section, what is in it."""
+    schema = schema.get("anyOf", [schema])[0]
+    return _INNER[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
 def _unknown_key_inside(name: str, path: Sequence[int | str], value: Any) -> str:
-    known = _schema_inside(name, path[:-1])["properties"]
+    known = _section_of(_schema_inside(name, path[:-1]))["properties"]
     close = nearest(str(path[-1]), known)
     return f"no such key, got {shown(value)}; " + (
         f"did you mean {close}?" if close else f"expected one of {', '.join(known)}"
