@@ -6,7 +6,7 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,3 +91,12 @@ def job(tmp_path: Path, tiny_checkpoint: Path) -> Job:
     write_csv(tmp_path / "train.csv", rows_of(41))
     write_csv(tmp_path / "validation.csv", rows_of(12, begin=100))
     return Job(tmp_path, tiny_checkpoint)
+
+
+@pytest.fixture
+def determinism() -> Iterator[None]:
+    """What `runtime.deterministic` switches on in this process is off again for the tests that follow."""
+    yield
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()

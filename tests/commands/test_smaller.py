@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +113,6 @@ def test_the_best_epoch_is_one_in_which_all_is_pruned(job: Job) -> None:
         assert train["kept_epoch"] == 2
         assert train.get("kept_step") == (6 if by_steps else None)
         assert_half_is_zero(result.model)
-
-
-@pytest.fixture
-def determinism() -> Iterator[None]:
-    """What `runtime.deterministic` switches on in this process is off again for the tests that follow."""
-    yield
-    from tensorflow.python.framework import config
-
-    config.disable_op_determinism()
 
 
 @pytest.mark.slow
