@@ -195,14 +195,14 @@ def taught(ready: Assembly, train: Split | ShardedSplit, voice: Voice) -> Split 
             cache=teachers.cache_folder(),
             advance=lambda done: bar.advance(task, done),
         )
-    if section.looks_inside:
-        heads_of_relations = teachers.relation_heads(section, teacher.source.config)
-        weights = (section.hidden_weight, section.attention_weight, section.relations_weight, heads_of_relations)
-        with hardware.computing_in(ready.precision), ready.distribution.scope():
-            model = teachers.load(teacher, recipe.runtime.accelerate)
+    with hardware.computing_in(ready.precision), ready.distribution.scope():
+        model = teachers.load(teacher, recipe.runtime.accelerate) if section.looks_inside else None
+        # Whether the logits came from the cache or from a model, what is drawn from here on is the same.
+        hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
+        if model is not None:
+            parts = teachers.relation_heads(section, teacher.source.config)
+            weights = (section.hidden_weight, section.attention_weight, section.relations_weight, parts)
             matching.match(ready.loaded.model, model, matching.Weights(*weights))
-    # Whether the logits came from the cache or the teacher was loaded, what is drawn from here on is the same.
-    hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     order = teachers.order_of_classes(teacher, ready.prepared.label_map)
     return teachers.with_logits(train, logits, order, section.labels_weight > 0)
 
