@@ -949,7 +949,8 @@ def test_a_shipped_recipe_comes_back_from_its_own_yaml(name: str, tmp_path: Path
 @pytest.mark.parametrize("name", recipe.names())
 def test_a_header_names_its_own_command_and_what_to_expect(name: str) -> None:
     said = recipe.header(name)
-    command = "sweep" if recipe.load(name).sweep else "fit"
+    loaded = recipe.load(name)
+    command = "sweep" if loaded.sweep else "distill" if loaded.distillation else "fit"
     assert re.search(rf"python -m tfft\.{command} --recipe {name}\b(?!-)", said)
     assert "Expect:" in said
 
