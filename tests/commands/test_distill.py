@@ -15,7 +15,7 @@ import pytest
 import tfft
 from tests.commands.conftest import Job, fitted, rows_of, write_csv
 from tests.commands.test_resume import assert_the_same
-from tfft import distill, states
+from tfft import bench, distill, lr_find, states
 from tfft.distillation import teachers
 from tfft.errors import DataError, ModelError, RecipeError, RunError, UserError
 
@@ -249,6 +249,21 @@ def test_with_every_other_technique(job: Job, teacher: Path, name: str) -> None:
     result = distilled(job, teacher, section, **{**settings, "training": training})
     assert np.isfinite(result.history[0]["loss"])
     assert tfft.load(job.run).predict(["a good movie"])
+
+
+@pytest.mark.slow
+def test_rates_are_looked_for_and_steps_measured_with_the_teacher(
+    job: Job, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = [f"distillation.{name}={weight}" for name, weight in EVERYTHING.items()]
+    given = [*job.arguments(f"distillation.teacher={teacher}", "distillation.student={hidden_size: 8}", *section)]
+    assert lr_find.main([*given, "--steps", "20"]) == 0
+    losses = json.loads((job.folder / "run-lr_find" / "lr_find.json").read_text())["losses"]
+    assert losses[0] > 2.0  # a loss of two classes alone begins at 0.7
+    assert bench.main([*given, "--rounds", "1", "--steps", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "all weights are new and untrained" in said
+    assert "1 rounds of 2 steps" in said
 
 
 @pytest.mark.slow

@@ -47,6 +47,8 @@ class Loaded:
 
     def sentence(self) -> str:
         """One plain sentence about what is new and what is unused."""
+        if len(self.new) == len(self.model.weights):
+            return "all weights are new and untrained"
         started = f"new and untrained: {_brief(self.new)}" if self.new else "no weight is new"
         left = f"not used: {_brief(self.unused)}" if self.unused else "nothing of the checkpoint was left out"
         return f"weights loaded; {started}; {left}"

@@ -29,7 +29,7 @@ def with_sizes(checkpoint: Checkpoint, sizes: Mapping[str, int], key: str) -> Ch
         >>> found = with_sizes(checkpoint.find("tests/fixtures/tiny_bert_torch"), {"hidden_size": 8}, "sizes")
         >>> model = load.load_classifier(found, ["bad", "good"], "TFAutoModelForSequenceClassification").model
         >>> model.config.hidden_size, load.parameter_counts(model)
-        (8, (2594, 0))
+        (8, (3178, 0))
     """
     config = copy.deepcopy(checkpoint.config)
     own_names = _OWN_NAMES.get(config.model_type, {})
