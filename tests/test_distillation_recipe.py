@@ -8,23 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.test_search_recipe import error_of, loaded
 from tfft import recipe, reporting
-from tfft.errors import RecipeError
 from tfft.recipe import distillation_checks
 
 TEACHER = "distillation.teacher=runs/teacher"
 HIDDEN = "distillation.hidden_weight=1"
 UNLABELLED = "distillation.labels_weight=0"
-
-
-def loaded(*overrides: str) -> recipe.Recipe:
-    return recipe.load("quickstart", overrides)
-
-
-def error_of(*overrides: str) -> str:
-    with pytest.raises(RecipeError) as caught:
-        loaded(*overrides)
-    return str(caught.value)
 
 
 def test_it_comes_back_from_yaml_and_a_recipe_without_one_does_not_speak_of_it() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import tfft
-from tests.commands.conftest import Job, fitted, rows_of, write_csv
+from tests.commands.conftest import Job, fitted, killed_at_state, rows_of, write_csv
 from tests.commands.test_resume import assert_the_same
-from tfft import bench, distill, lr_find, states
+from tfft import bench, distill, lr_find
 from tfft.distillation import teachers
 from tfft.errors import DataError, ModelError, RecipeError, RunError, UserError
 
@@ -288,31 +288,16 @@ def test_numbers_and_several_labels(job: Job, problem_type: str, labels: list[An
 @pytest.mark.slow
 @pytest.mark.usefixtures("determinism")
 @pytest.mark.parametrize("at", [2, 4])
-def test_resumed_is_uninterrupted(job: Job, teacher: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_is_uninterrupted(job: Job, teacher: Path, at: int) -> None:
     """The map from one width to the other goes on too."""
-
-    class Killed(BaseException):
-        pass
-
-    written: list[int] = []
-    write = states.write
-
-    def write_or_die(*args: Any) -> Path:
-        written.append(1)
-        if len(written) == at:
-            raise Killed
-        return write(*args)
-
     given: dict[str, Any] = {
         "training": {"num_train_epochs": 2, "save_steps": 2, "load_best_model_at_end": True},
         "runtime": {"deterministic": True},
     }
     section, whole = {**EVERYTHING, **NARROW}, job.folder / "whole"
     distilled(job, teacher, section, output_dir=str(whole), **given)
-    with monkeypatch.context() as patch:
-        patch.setattr(states, "write", write_or_die)
-        with pytest.raises(Killed):
-            distilled(job, teacher, section, **given)
+    with killed_at_state(at):
+        distilled(job, teacher, section, **given)
     with pytest.raises(RunError, match=r"distillation.temperature: 2.0 before, 3.0 now"):
         distilled(job, teacher, {**section, "temperature": 3.0}, overwrite=False, resume=True, **given)
     distilled(job, teacher, section, overwrite=False, resume=True, **given)
