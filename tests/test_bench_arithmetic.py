@@ -11,6 +11,8 @@ import types
 
 import pytest
 
+from tfft import recipe
+
 BENCHMARKS = pathlib.Path(__file__).resolve().parent / "benchmarks"
 
 
@@ -399,3 +401,32 @@ def test_the_table_of_smaller_models(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(header.split("|")) == len(row.split("|"))
     assert row == "| float16 | 45.0 | 40.0 | 20.0 | 0.850 (0.800-0.900) | 0.900 (0.900-0.900) | 1 (0-2) |"
     assert {name for name, _ in smaller.ROWS.values()} == set(smaller.TRAININGS)
+
+
+def test_the_table_of_students(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    distillation = load_script(BENCHMARKS / "distillation.py", "bench_distillation")
+    found = [
+        distillation.Run("MRPC", row, seed, accuracy + seed / 100, 0.9, seconds)
+        for row, accuracy, seconds in ((distillation.TEACHER, 0.8, 100.0), ("3 layers", 0.7, 50.0))
+        for seed in (1, 3)
+    ]
+    found.append(distillation.Run("MRPC", "and its logits", 3, 0.76, 0.9, 60.0))
+    header, _, *rows = distillation.table(found).splitlines()
+    assert all(len(header.split("|")) == len(row.split("|")) for row in rows)
+    assert rows[1] == "| 3 layers | 0.720 (0.710-0.730) | 0.900 (0.900-0.900) | 0.50 (0.50-0.50) |"
+    assert distillation.gains(found) == "and its logits: +3.0 points of accuracy (+3.0)"
+
+
+@pytest.mark.parametrize("task", ["MRPC", "SST-2", "IMDB"])
+def test_students_are_trained_by_valid_recipes(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    distillation = load_script(BENCHMARKS / "distillation.py", "bench_distillation")
+    data, runs = pathlib.Path("data"), pathlib.Path("runs")
+    for row in distillation.ROWS:
+        _, _, module, _, name, *rest = distillation.command(task, row, 7, data, runs)
+        chosen = recipe.load(name, [one for one in rest if one != "--overwrite"])
+        assert chosen.seed == 7
+        assert (module == "tfft.distill") == (chosen.distillation is not None)
+        if chosen.distillation is not None:
+            assert chosen.distillation.teacher == str(distillation.folder_of(runs, task, distillation.TEACHER, 7))

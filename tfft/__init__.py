@@ -20,6 +20,7 @@ allocator.keep_memory()
 
 if TYPE_CHECKING:
     from tfft.attention import attention as attention
+    from tfft.distill import distill as distill
     from tfft.evaluate import evaluate as evaluate
     from tfft.evaluation import Evaluation as Evaluation
     from tfft.export import export as export
@@ -51,6 +52,7 @@ _MODULES = (
     "attention",
     "callbacks",
     "data",
+    "distill",
     "errors",
     "export",
     "evaluate",

@@ -14,6 +14,7 @@ from tfft.errors import UserError, nearest
 COMMANDS = {
     "fit": ("tfft.fit", "fine-tune a model as a recipe says"),
     "pretrain": ("tfft.pretrain", "go on with a model's pretraining, on text without labels"),
+    "distill": ("tfft.distill", "train a smaller model to say what a larger one says"),
     "launch": ("tfft.launch", "fine-tune by several processes of this machine, to try what several machines do"),
     "sweep": ("tfft.sweep", "search the settings of a recipe that score best"),
     "data": ("tfft.data.__main__", "write rows as shards that a training streams"),

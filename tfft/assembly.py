@@ -19,12 +19,16 @@ from tfft.data.labels import LabelCounts
 from tfft.data.manifest import Encoding
 from tfft.data.masking import Masking
 from tfft.data.windows import LongText
+from tfft.distillation import matching, teachers
+from tfft.distillation.losses import Distilled
+from tfft.distillation.teachers import Teacher
 from tfft.errors import ModelError, RecipeError
 from tfft.hardware import Device, Distribution, Precision
 from tfft.models import checkpoint, faster, headed, heads, masked
 from tfft.models.checkpoint import Checkpoint
 from tfft.models.layers import with_layers
 from tfft.models.load import Loaded, load_classifier, load_model
+from tfft.models.sizes import with_sizes
 from tfft.plan import Plan
 from tfft.problems import Problem
 from tfft.recipe import DataSection, ModelSection, Recipe, hindrances_on_tpu
@@ -51,6 +55,7 @@ class Assembly:
         multipliers: of the learning rate, by weight; None where one rate is for all.
         plan: steps, shapes, stages.
         masking: how tokens are hidden, where those are what is predicted.
+        teacher: from whom the model learns; None where it learns from labels alone.
     """
 
     recipe: Recipe
@@ -68,6 +73,7 @@ class Assembly:
     multipliers: dict[str, float] | None
     plan: Plan
     masking: Masking | None = None
+    teacher: Teacher | None = None
 
 
 def assemble(
@@ -92,7 +98,10 @@ def assemble(
     # First of all: workers find each other before anything that may take longer on one than on another, and only before
     # TensorFlow has computed anything; a TPU forgets what was computed before it was made ready.
     runtime = recipe.runtime
+    section = recipe.distillation
+    teacher = None if section is None else teachers.find(section.teacher, recipe.output_dir)
     source, layers = _with_kept_layers(recipe.model, source)
+    source = _with_sizes(recipe, source)
     device = hardware.find_device(runtime.strategy, runtime.tpu_name)
     if device.kind == "tpu":
         _check_for_tpu(recipe)
@@ -101,8 +110,11 @@ def assemble(
     )
     precision = hardware.choose_precision(runtime.mixed_precision, device)
     max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
-    prepared = prepare(recipe, given, source, tokenizer, max_length, voice)
+    prepared = prepare(recipe, given, source, tokenizer, max_length, voice, None if teacher is None else teacher.names)
     problem = problems.make(prepared.label_map)
+    if section is not None and teacher is not None:
+        teachers.order_of_classes(teacher, prepared.label_map)
+        teachers.check_inside(section, teacher, tokenizer, source.config, source.name, max_length)
     best = _best(recipe, problem, recipe.metric_names)
     hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
     auto_class = tasks.TASKS[recipe.task].auto_class
@@ -117,6 +129,9 @@ def assemble(
         accelerated = _accelerated(recipe, loaded.model, source) if recipe.runtime.accelerate else None
         trained_names = training.choose_weights(recipe.training, loaded)
     loss = training.make_loss(recipe.training, problem, _labels(prepared.train, problem))
+    if section is not None:
+        given_weights = (section.labels_weight, section.logits_weight, section.temperature)
+        loss = Distilled(loss, prepared.label_map.problem_type, *given_weights)
     if prepared.train.encoded.window_starts is not None:
         loss = heads.PooledOverWindows(loss, recipe.data.window_pooling)
     multipliers = training.rate_multipliers(recipe.training, loaded.model)
@@ -132,6 +147,8 @@ def assemble(
     plan.show_model(voice, source.name, loaded, device, precision)
     if layers:
         voice.say(f"layers: {layers}")
+    if teacher is not None:
+        voice.say(f"teacher: {teacher.name}, a {teacher.source.config.model_type} model")
     if distribution.reason:
         voice.say(f"devices: {distribution.reason}")
     if accelerated is not None:
@@ -157,6 +174,7 @@ def assemble(
         multipliers=multipliers,
         plan=planned,
         masking=how,
+        teacher=teacher,
     )
 
 
@@ -192,6 +210,43 @@ def _why_no_head(source: Checkpoint) -> str:
     return ""
 
 
+def taught(ready: Assembly, train: Split | ShardedSplit, voice: Voice) -> Split | ShardedSplit:
+    """The training rows `train` as the loss takes them: where there is a teacher, with its logits behind their labels.
+
+    Where the student is to learn from what is inside the teacher too, its training step asks for that from here on.
+
+    Raises:
+        ModelError: the teacher cannot be loaded, or gives what is no number.
+    """
+    recipe, teacher = ready.recipe, ready.teacher
+    section = recipe.distillation
+    if teacher is None or section is None:
+        return train
+    assert isinstance(train, Split), "the recipe was looked at"
+    with voice.bar() as bar:
+        task = bar.add_task("teacher's logits", total=len(train.encoded), detail="")
+        logits = teachers.logits(
+            teacher,
+            train,
+            max_length=ready.prepared.max_length,
+            long_text=long_text(recipe.data),
+            pooling=recipe.data.window_pooling,
+            batch_size=recipe.training.per_device_eval_batch_size,
+            cache=teachers.cache_folder(),
+            advance=lambda done: bar.advance(task, done),
+        )
+    with hardware.computing_in(ready.precision), ready.distribution.scope():
+        model = teachers.load(teacher, recipe.runtime.accelerate) if section.looks_inside else None
+        # Whether the logits came from the cache or from a model, what is drawn from here on is the same.
+        hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
+        if model is not None:
+            parts = teachers.relation_heads(section, teacher.source.config)
+            weights = (section.hidden_weight, section.attention_weight, section.relations_weight, parts)
+            matching.match(ready.loaded.model, model, matching.Weights(*weights))
+    order = teachers.order_of_classes(teacher, ready.prepared.label_map)
+    return teachers.with_logits(train, logits, order, section.labels_weight > 0)
+
+
 def _with_kept_layers(section: ModelSection, source: Checkpoint) -> tuple[Checkpoint, str | None]:
     """The checkpoint with the layers that the recipe keeps, and which those are; None where all stay."""
     wanted = section.keep_layers
@@ -201,6 +256,19 @@ def _with_kept_layers(section: ModelSection, source: Checkpoint) -> tuple[Checkp
     if kept.layers is None:
         return kept, f"one for all, used {kept.config.num_hidden_layers} times instead of {total}"
     return kept, f"{len(kept.layers)} of {total} are kept, counted from 0: {', '.join(map(str, kept.layers))}"
+
+
+def _with_sizes(recipe: Recipe, source: Checkpoint) -> Checkpoint:
+    """The checkpoint, or its family in the sizes of a student with new weights."""
+    student = recipe.distillation and recipe.distillation.student
+    if student is None:
+        return source
+    if source.is_headed:
+        raise ModelError(
+            f"distillation.student: {source.name} has a head of the tutorials', and a student with new weights has its "
+            "family's own; give the checkpoint that it was trained from as model.name_or_path"
+        )
+    return with_sizes(source, student.model_dump(exclude_none=True), "distillation.student")
 
 
 def _hindrance(recipe: Recipe) -> str | None:
@@ -259,12 +327,19 @@ def _labels(train: Split | ShardedSplit, problem: Problem) -> np.ndarray | Label
 
 
 def prepare(
-    recipe: Recipe, given: Given | None, source: Checkpoint, tokenizer: Any, max_length: int, voice: Voice
+    recipe: Recipe,
+    given: Given | None,
+    source: Checkpoint,
+    tokenizer: Any,
+    max_length: int,
+    voice: Voice,
+    label_names: Sequence[str] | None = None,
 ) -> Prepared:
     """The rows, as token ids, with a bar while they are encoded; or, of rows in shards, while those are verified.
 
     Args:
         max_length: tokens a row may have.
+        label_names: of a teacher's classes, which hold where training rows have no labels and need none.
 
     Raises:
         UserError: the rows cannot be used.
@@ -278,7 +353,7 @@ def prepare(
         return prepared
     if recipe.task == tasks.FILL_MASK:
         masking.check(tokenizer, source.name)
-    splits = data.read(recipe.data, recipe.seed, given, problem_type)
+    splits = data.read(recipe.data, recipe.seed, given, problem_type, recipe.needs_train_labels)
     _check_validation(recipe, splits.validation)
     if recipe.task == tasks.FILL_MASK:
         return _prepare_blocks(recipe.data, splits, tokenizer, max_length, voice)
@@ -295,6 +370,7 @@ def prepare(
             label_all_tokens=recipe.data.label_all_tokens,
             strict=recipe.data.strict,
             long_text=long_text(recipe.data),
+            label_names=label_names,
         )
     plan.show_data(voice, prepared)
     return prepared
@@ -328,6 +404,12 @@ def _prepare_blocks(
 
 
 def _check_validation(recipe: Recipe, validation: Any) -> None:
+    if validation is not None and validation.labels is None and recipe.training.eval_strategy != "no":
+        raise RecipeError(
+            f"training.eval_strategy: got {recipe.training.eval_strategy!r}, but the validation rows have no labels, "
+            "being a share of training rows without any; give rows to validate on that have some, or "
+            "training.eval_strategy=no"
+        )
     if validation is None and recipe.training.eval_strategy != "no":
         raise RecipeError(
             f"training.eval_strategy: got {recipe.training.eval_strategy!r}, but there are no validation rows; give "

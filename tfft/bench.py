@@ -106,7 +106,8 @@ def measure(recipe: Recipe, rounds: int, steps: int, voice: Voice, started: floa
     from tfft.callbacks.step_clock import StepClock
 
     ready = assembly.assemble(recipe, None, source, tokenizer, voice)
-    model, settings, train = ready.loaded.model, recipe.training, ready.prepared.train
+    train = assembly.taught(ready, ready.prepared.train, voice)
+    model, settings = ready.loaded.model, recipe.training
     spread, replicas = ready.distribution.spread, ready.plan.replicas
     with ready.distribution.scope():
         training.compile_model(

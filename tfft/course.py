@@ -14,6 +14,7 @@ from tfft import callbacks, interrupts, nonfinite, optimizers, states
 from tfft.backend import inner_optimizer, keras, tf
 from tfft.callbacks.stop_on_nan import NotFinite
 from tfft.console import Voice
+from tfft.distillation.matching import trained_variables
 from tfft.errors import RunError, Terminated
 from tfft.hardware import Distribution
 from tfft.models import averages, freeze, save
@@ -214,7 +215,7 @@ class _Course:
         clock: of its batches.
         pause: ends it before its last epoch, where it is to.
         pruning: of its weights, where there is any.
-        weights: those that any stage trains; no others change.
+        weights: those that any stage trains, and what maps them to a teacher's; no others change.
         keeper, checkpoints, scores: of the present run.
         progress, on_nan: of the present stage.
         seconds: of training so far, by other processes too.
@@ -238,7 +239,7 @@ class _Course:
     rollbacks: int = 0
 
     def __post_init__(self) -> None:
-        self.weights = list(self.model.trainable_weights)
+        self.weights = trained_variables(self.model)
         self.clock = callbacks.StepClock()
         self.pause = callbacks.PauseAfterEpochs(self.training.stop_after_epochs)
         self.pruning = make_pruning(self.training, self.plan)

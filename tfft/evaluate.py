@@ -371,7 +371,7 @@ def _rows(recipe: Recipe, asked: _Asked, problem_type: str) -> tuple[Rows, Seque
             f"the run's {asked.split} rows are not there any more: there is no file {own}. Say where they are "
             f"(data.{asked.split}_file=FILE), or give rows by --data FILE"
         )
-    rows, notes = data.read_split(recipe.data, recipe.seed, asked.split, problem_type)
+    rows, notes = data.read_split(recipe.data, recipe.seed, asked.split, problem_type, recipe.needs_train_labels)
     if rows is None:
         raise DataError(f"the run has no {asked.split} rows; give rows by --data FILE")
     if rows.labels is None:

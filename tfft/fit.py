@@ -288,10 +288,13 @@ def _run(
     if reads_features:
         prepared = _with_features(recipe, prepared, model, tokenizer, voice)
     features_seconds = time.perf_counter() - features_began
+    teacher_began = time.perf_counter()
+    train = assembly.taught(ready, prepared.train, voice)
+    teacher_seconds = time.perf_counter() - teacher_began
     scorers = _scorers(ready, prepared)
 
     def batches_from(first_epoch: int, first_batch: int) -> Any:
-        given = (prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
+        given = (train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
         own = distribution.own_replicas
         return distribution.spread(training.make_batches(*given, first_epoch, first_batch, own, ready.masking))
 
@@ -302,7 +305,7 @@ def _run(
         # The finished model's folder has none, and would not take those of an epoch off the hub.
         shutil.rmtree(target / save.ADAPTERS_FOLDER, ignore_errors=True)
 
-    about = _about(recipe, prepared, distribution.replicas)
+    about = _about(ready)
     resumes = resume != "no" and not overwrite
     with (
         # Outermost, since it reads all shards again: not for a full disk or a worker that is gone.
@@ -344,6 +347,8 @@ def _run(
             report["weights"] = checksums(folder / "model")
         if reads_features:
             report["timing"]["features_seconds"] = features_seconds
+        if ready.teacher is not None:
+            report["timing"]["teacher_seconds"] = teacher_seconds
         if programs is not None:
             report["train"]["xla_programs_compiled"] = programs.compiled()
             voice.say(programs.told())
@@ -413,15 +418,16 @@ def _pretrained_first(
     return checkpoint.find(f"{sub_recipe.output_dir}/model")
 
 
-def _about(recipe: Recipe, prepared: Prepared, replicas: int) -> dict[str, Any]:
-    """What has to be the same for a training to go on: the recipe, wherever its run is, rows, and number of devices."""
+def _about(ready: Assembly) -> dict[str, Any]:
+    """What has to be the same for a training to go on: recipe, wherever its run is, rows, devices, and a teacher."""
     from tfft import reporting
 
-    settings = reporting.settings_of(recipe)
+    settings, train = reporting.settings_of(ready.recipe), ready.prepared.train
     # A training that was to stop midway goes on.
     settings["training"].pop("stop_after_epochs")
-    rows = {"number": len(prepared.train), "fingerprint": prepared.train.fingerprint()}
-    return {**settings, "training rows": rows, "devices": replicas}
+    rows = {"number": len(train), "fingerprint": train.fingerprint()}
+    teacher = {} if ready.teacher is None else {"teacher": ready.teacher.fingerprint}
+    return {**settings, "training rows": rows, "devices": ready.distribution.replicas, **teacher}
 
 
 @contextlib.contextmanager

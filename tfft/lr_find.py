@@ -178,6 +178,7 @@ def find(recipe: Recipe, sweep: Sweep, voice: Voice) -> RateCurve:
 
     ready = assembly.assemble(recipe, None, source, tokenizer, voice)
     _check_one_device(ready)
+    train = assembly.taught(ready, ready.prepared.train, voice)
     training.compile_model(
         ready.loaded.model,
         recipe.training,
@@ -186,7 +187,7 @@ def find(recipe: Recipe, sweep: Sweep, voice: Voice) -> RateCurve:
         runtime=recipe.runtime,
         multipliers=ready.multipliers,
     )
-    given = (ready.prepared.train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
+    given = (train, recipe.data, ready.plan, tokenizer, recipe.seed, recipe.runtime.xla)
     batches = training.make_batches(*given, hides=ready.masking)
     voice.say(
         f"trying {sweep.steps} rates from {sweep.min_learning_rate:g} to {sweep.max_learning_rate:g}, a step at each"

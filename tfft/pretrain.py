@@ -6,6 +6,7 @@ Masked language modelling on text of the domain or of the task, before a model i
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,20 +20,12 @@ if TYPE_CHECKING:
     from tfft.recipe import Recipe
 
 
-def pretrain(
-    recipe: Recipe | str | os.PathLike[str] | None = None,
-    *,
-    train: Any = None,
-    validation: Any = None,
-    test: Any = None,
-    **settings: Any,
-) -> FitResult:
+def pretrain(recipe: Recipe | str | os.PathLike[str] | None = None, **given: Any) -> FitResult:
     """Trains a masked-LM model as a recipe with `task: fill-mask` says, and returns it with its perplexity.
 
     Args:
         recipe: as in `tfft.fit`.
-        train, validation, test: rows as `tfft.fit` takes them, with a column of texts.
-        settings: the other arguments of `tfft.fit`, and what differs from the recipe.
+        given: rows (with a column of texts), switches, callbacks and settings, all as `tfft.fit` takes them.
 
     Returns:
         What `tfft.fit` returns. `scores` has `before`, the validation text's `loss` (nats a hidden token), `perplexity`
@@ -41,16 +34,13 @@ def pretrain(
     Raises:
         UserError: as `tfft.fit`; or the recipe's task is another.
     """
-    given = {name: settings.pop(name) for name in _OF_THE_CALL & settings.keys()}
+    of_fit = {name: value for name, value in given.items() if name in inspect.signature(fit).parameters}
+    settings = {name: value for name, value in given.items() if name not in of_fit}
     if recipe is None:
         settings = {"task": tasks.FILL_MASK, **settings}
-    chosen = chosen_recipe(recipe, settings, rows_given=train is not None)
+    chosen = chosen_recipe(recipe, settings, rows_given=of_fit.get("train") is not None)
     _check(chosen)
-    return fit(chosen, train=train, validation=validation, test=test, **given)
-
-
-# Arguments of `fit` that are no keys of a recipe.
-_OF_THE_CALL = {"overwrite", "resume", "resume_with_changes", "verbose", "callbacks"}
+    return fit(chosen, **of_fit)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

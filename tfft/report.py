@@ -132,7 +132,7 @@ def _other_splits(recipe: Recipe, predictor: Predictor, voice: Voice) -> tuple[d
         return {}, [f"The training rows {what}, so this page says nothing of them."]
     problem_type = tasks.problem_type(recipe.task, recipe.problem_type)
     try:
-        splits = data.read(section, recipe.seed, problem_type=problem_type)
+        splits = data.read(section, recipe.seed, problem_type=problem_type, needs_labels=recipe.needs_train_labels)
         found = {
             name: _encoded(name, rows, recipe, predictor, problem_type)
             for name, rows in (("train", splits.train), ("test", splits.test))

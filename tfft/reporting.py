@@ -150,6 +150,6 @@ def _pusher(
 def settings(recipe: Recipe) -> dict[str, Any]:
     """Every key of the recipe that has a value, keys of sections with a dot."""
     values: dict[str, Any] = {}
-    for name, value in recipe.model_dump(mode="json", exclude={"sweep"}).items():
+    for name, value in recipe.model_dump(mode="json", exclude={"sweep"}, exclude_none=True).items():
         values |= {f"{name}.{key}": one for key, one in value.items()} if name in SECTIONS else {name: value}
-    return {name: value for name, value in values.items() if value is not None}
+    return values

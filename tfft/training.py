@@ -14,6 +14,7 @@ from tfft.backend import keras, tf
 from tfft.data import ShardedSplit, Split, batches, masking, stream
 from tfft.data.labels import LabelCounts
 from tfft.data.masking import Masking
+from tfft.distillation.matching import trained_variables
 from tfft.errors import RecipeError, RunError
 from tfft.models import adversarial, dropout, features, freeze, lora
 from tfft.models.load import Loaded
@@ -321,7 +322,7 @@ def compile_model(
         steps_per_execution=runtime.steps_per_execution or plan.steps_per_execution,
     )
     # Or the step is traced twice: TensorFlow traces anew a function that has made variables.
-    model.optimizer.build(model.trainable_variables)
+    model.optimizer.build(trained_variables(model))
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 import tfft
+from tfft import states
 
 GOOD = ("good", "nice", "fine", "great")
 BAD = ("bad", "poor", "awful", "sad")
@@ -91,3 +94,31 @@ def job(tmp_path: Path, tiny_checkpoint: Path) -> Job:
     write_csv(tmp_path / "train.csv", rows_of(41))
     write_csv(tmp_path / "validation.csv", rows_of(12, begin=100))
     return Job(tmp_path, tiny_checkpoint)
+
+
+@contextlib.contextmanager
+def killed_at_state(number: int) -> Iterator[None]:
+    """In the body a training ends when it is about to write its state of this number, as a kill would end it."""
+
+    class Killed(BaseException):
+        """Nothing catches it."""
+
+    write, written = states.write, itertools.count(1)
+
+    def write_or_die(*args: Any) -> Path:
+        if next(written) == number:
+            raise Killed
+        return write(*args)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(states, "write", write_or_die)
+        yield
+
+
+@pytest.fixture
+def determinism() -> Iterator[None]:
+    """What `runtime.deterministic` switches on in this process is off again for the tests that follow."""
+    yield
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()

@@ -59,6 +59,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "masked": ({"text": TEXTS}, {"task": "fill-mask", "data": {"max_length": 16}}),
     "lora": ({"text": TEXTS, "label": LABELS}, {"training": {"strategy": "lora"}}),
     "adversarial": ({"text": TEXTS, "label": LABELS}, {"training": {"fgm_epsilon": 0.5}}),
+    "distilled": (
+        {"text": TEXTS, "label": LABELS},
+        {"distillation": {"student": {"hidden_size": 8}, "hidden_weight": 1.0, "relations_weight": 1.0}},
+    ),
 }
 
 
@@ -84,6 +88,11 @@ def train(
         "runtime": {"strategy": strategy, **settings.get("runtime", {})},
     }
     plain = {key: value for key, value in settings.items() if key not in sections}
+    if "distillation" in plain:
+        teacher = folder.with_name("teacher")
+        if not teacher.exists():
+            train("bucketed", teacher, checkpoint, "cpu", 8)
+        plain["distillation"] = {**plain["distillation"], "teacher": str(teacher)}
     result = tfft.fit(
         train=rows,
         validation=rows,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tfft
-from tests.commands.conftest import Job
+from tests.commands.conftest import Job, killed_at_state
 from tests.commands.test_resume import assert_the_same
-from tfft import states
 from tfft.backend import keras
 from tfft.errors import ModelError
 from tfft.models.parts import part_of
@@ -116,31 +113,10 @@ def test_the_best_epoch_is_one_in_which_all_is_pruned(job: Job) -> None:
         assert_half_is_zero(result.model)
 
 
-@pytest.fixture
-def determinism() -> Iterator[None]:
-    """What `runtime.deterministic` switches on in this process is off again for the tests that follow."""
-    yield
-    from tensorflow.python.framework import config
-
-    config.disable_op_determinism()
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("determinism")
 @pytest.mark.parametrize("at", [2, 4, 7])
-def test_resumed_is_uninterrupted(job: Job, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(BaseException):
-        pass
-
-    written: list[int] = []
-    write = states.write
-
-    def write_or_die(*args: Any) -> Path:
-        written.append(1)
-        if len(written) == at:
-            raise Killed
-        return write(*args)
-
+def test_resumed_is_uninterrupted(job: Job, at: int) -> None:
     given: dict[str, Any] = {
         "model": {"keep_layers": [1]},
         "training": ALL_OF_IT,
@@ -149,10 +125,8 @@ def test_resumed_is_uninterrupted(job: Job, at: int, monkeypatch: pytest.MonkeyP
     }
     recipe, whole = job.arguments()[1], job.folder / "whole"
     tfft.fit(recipe, output_dir=str(whole), **given)
-    with monkeypatch.context() as patch:
-        patch.setattr(states, "write", write_or_die)
-        with pytest.raises(Killed):
-            tfft.fit(recipe, **given)
+    with killed_at_state(at):
+        tfft.fit(recipe, **given)
     assert_half_is_zero(tfft.fit(recipe, resume=True, **given).model)
     assert_the_same(job.run, whole)
 

@@ -128,6 +128,8 @@ class Subject:
         """The recipe's settings, without what is of the machine: of paths the last parts remain."""
         plain = self.recipe.model_dump(mode="json", exclude=_LEFT_OUT, exclude_none=True)
         plain["model"]["name_or_path"] = self.base
+        if "distillation" in plain:
+            plain["distillation"]["teacher"] = shown_path(plain["distillation"]["teacher"])
         data = plain["data"]
         data |= {key: last_part(data[key]) for key in _PATHS if key in data}
         if "dataset_name" in data:

@@ -30,7 +30,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -164,11 +164,18 @@ class Prepared:
         return dict(zip(self.label_map.names, counts.tolist(), strict=True)) if counts.any() else {}
 
 
-def read(section: DataSection, seed: int, given: Given | None = None, problem_type: str = tasks.SINGLE_LABEL) -> Splits:
+def read(
+    section: DataSection,
+    seed: int,
+    given: Given | None = None,
+    problem_type: str = tasks.SINGLE_LABEL,
+    needs_labels: bool = True,
+) -> Splits:
     """The rows of every split that a recipe's `data` section names, sampled as it says.
 
     Args:
         problem_type: what their labels are, see `tasks.Task`.
+        needs_labels: whether training rows have to have them; validation rows do, unless they are a share of those.
 
     Raises:
         DataError: a file, column or row cannot be used.
@@ -176,7 +183,7 @@ def read(section: DataSection, seed: int, given: Given | None = None, problem_ty
     """
     targets = _targets(section, problem_type)
     if given is not None:
-        splits = _read_given(section, given, targets)
+        splits = _read_given(section, given, targets, needs_labels)
     elif section.dataset_name is not None:
         hub.check_reachable(section.dataset_name, "data.dataset_name")
         splits = hub_sets.read_hub(
@@ -193,9 +200,10 @@ def read(section: DataSection, seed: int, given: Given | None = None, problem_ty
             seed=seed,
             drop_invalid=section.drop_invalid,
             targets=targets,
+            needs_labels=needs_labels,
         )
     else:
-        splits = _read_files(section, targets)
+        splits = _read_files(section, targets, needs_labels)
 
     train, validation = splits.train, splits.validation
     if validation is None and section.validation_split is not None:
@@ -211,7 +219,7 @@ def read(section: DataSection, seed: int, given: Given | None = None, problem_ty
 
 
 def read_split(
-    section: DataSection, seed: int, name: str, problem_type: str = tasks.SINGLE_LABEL
+    section: DataSection, seed: int, name: str, problem_type: str = tasks.SINGLE_LABEL, needs_labels: bool = True
 ) -> tuple[Rows | None, tuple[str, ...]]:
     """The rows of `validation` or `test` as `read` gives them, and sentences about them; None where there are none.
 
@@ -222,7 +230,7 @@ def read_split(
     """
     path = getattr(section, f"{name}_file")
     if path is None or section.train_file is None:
-        splits = read(section, seed, problem_type=problem_type)
+        splits = read(section, seed, problem_type=problem_type, needs_labels=needs_labels)
         return getattr(splits, name), splits.notes
     resolved = locations.resolve(path, f"data.{name}_file")
     rows, notes = _read_file(section, _targets(section, problem_type), f"{name}_file", resolved, name != "test")
@@ -253,7 +261,7 @@ def _sampled(rows: Rows, count: int | None, seed: int) -> Rows:
     return rows if count is None or count >= len(rows) else sample(rows, count, seed)
 
 
-def _read_files(section: DataSection, targets: Targets) -> Splits:
+def _read_files(section: DataSection, targets: Targets, needs_labels: bool) -> Splits:
     notes: list[str] = []
 
     def read_one(name: str, needs_labels: bool) -> Rows | None:
@@ -264,7 +272,7 @@ def _read_files(section: DataSection, targets: Targets) -> Splits:
         notes.extend(found)
         return rows
 
-    train = read_one("train_file", True)
+    train = read_one("train_file", needs_labels)
     assert train is not None, "a validated recipe names data.train_file where it names no data set"
     return Splits(train, read_one("validation_file", True), read_one("test_file", False), tuple(notes))
 
@@ -309,7 +317,7 @@ def _conll_rows(path: Path, encoding: str, key: str, needs_labels: bool) -> tupl
     return rows, sentences.notes
 
 
-def _read_given(section: DataSection, given: Given, targets: Targets) -> Splits:
+def _read_given(section: DataSection, given: Given, targets: Targets, needs_labels: bool) -> Splits:
     notes: list[str] = []
 
     def read_one(name: str, needs_labels: bool) -> Rows | None:
@@ -320,7 +328,7 @@ def _read_given(section: DataSection, given: Given, targets: Targets) -> Splits:
         notes.extend(found)
         return rows
 
-    train = read_one("train", True)
+    train = read_one("train", needs_labels)
     assert train is not None
     return Splits(train, read_one("validation", True), read_one("test", False), tuple(notes))
 
@@ -362,6 +370,7 @@ def encode_splits(
     label_all_tokens: bool = False,
     strict: bool = False,
     long_text: LongText = TRUNCATE,
+    label_names: Sequence[str] | None = None,
 ) -> Prepared:
     """Settles the classes on the training split and turns every split into token ids and class ids.
 
@@ -374,13 +383,17 @@ def encode_splits(
         label_all_tokens: give a word's tag to all its pieces, not to the first alone.
         strict: make tags that break BIO an error, not a note.
         long_text: what becomes of texts longer than `max_length`.
+        label_names: the classes in id order, where training rows may be without labels.
 
     Raises:
         DataError: there is one class only, or a label that the training split does not have; or, if `strict`, tags that
             break BIO.
     """
     tag_notes = [] if problem_type != tasks.TOKENS else _look_at_tags(splits, strict)
-    label_map = labels.settle_labels(splits.train, problem_type)
+    if label_names is not None and splits.train.labels is None:
+        label_map = labels.known_labels(tuple(label_names), splits.validation or splits.train, problem_type)
+    else:
+        label_map = labels.settle_labels(splits.train, problem_type)
     class_ids = {
         name: None if rows is None or rows.labels is None else labels.encode_labels(rows, label_map)
         for name, rows in _named(splits)

@@ -27,6 +27,7 @@ def read_hub(
     seed: int = 0,
     drop_invalid: bool = False,
     targets: Targets = CLASSES,
+    needs_labels: bool = True,
 ) -> Splits:
     """The splits of a data set on the hub. Code that comes with a data set is never run.
 
@@ -44,6 +45,7 @@ def read_hub(
         seed: of the choice.
         drop_invalid: leave out rows with a missing value instead of raising an error.
         targets: what labels are, where they are not classes, and the weights of training rows.
+        needs_labels: whether training rows have to have them.
 
     Raises:
         HubError: the hub cannot be reached, or has no such data set or configuration.
@@ -78,7 +80,7 @@ def read_hub(
         notes.extend(found)
         return rows
 
-    train = read_split(train_split_name, "train_split_name", max_train_samples, True)
+    train = read_split(train_split_name, "train_split_name", max_train_samples, needs_labels)
     assert train is not None
     return Splits(
         train=train,

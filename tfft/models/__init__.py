@@ -2,7 +2,8 @@
 
 - `checkpoint`: a folder, an installed package or a hub id to a checkpoint that was looked through, and its tokenizer
 - `load`: a checkpoint to a model with the head that a task needs; `headed`: with the tutorials' head
-- `layers`: a checkpoint with fewer of its encoder's layers
+- `layers`: a checkpoint with fewer of its encoder's layers; `sizes`: its family with other sizes and new weights
+- `trained`: a model as its folder has it, head and labels
 - `abilities`: which tasks of Transformers' pipelines a checkpoint can do; `mended`: these pipelines on TensorFlow
 - `masked`: masked-LM models that predict hidden tokens alone, and whose vocabulary grows
 - `heads`: losses on logits, and logits to probabilities

@@ -31,7 +31,7 @@ class Checkpoint:
     Attributes:
         name: as the user gave it.
         folder: where its files lie.
-        weights: the weight files, all shards.
+        weights: the weight files, all shards; none where all weights are to be new, see `sizes`.
         config: the model's configuration (`transformers.PretrainedConfig`).
         layers: those of the encoder that are loaded, by their numbers in the files; None is all. See `layers`.
     """

@@ -26,7 +26,16 @@ from typing import Any, NamedTuple
 from tfft.backend import compiled_by_xla, keras, tf
 from tfft.models.dropout import DropoutState, dropout, next_number, put, state_of
 
-FAMILIES = ("BERT", "RoBERTa", "XLM-RoBERTa", "ELECTRA", "DistilBERT", "MPNet")
+# The families whose layers are known, by what their configurations call them.
+MODEL_TYPES = {
+    "bert": "BERT",
+    "roberta": "RoBERTa",
+    "xlm-roberta": "XLM-RoBERTa",
+    "electra": "ELECTRA",
+    "distilbert": "DistilBERT",
+    "mpnet": "MPNet",
+}
+FAMILIES = tuple(MODEL_TYPES.values())
 
 
 class Projections(NamedTuple):
@@ -91,11 +100,7 @@ def accelerate(model: keras.Model, gradient_checkpointing: bool = False) -> int:
         >>> bool(tf.reduce_max(tf.abs(model({"input_ids": ids}).logits - before)) < 1e-6)
         True
     """
-    layers = [
-        layer
-        for layer in model.submodules
-        if type(layer).__name__ in _FAMILIES and not getattr(layer, "is_decoder", False)
-    ]
+    layers = _layers_of(model)
     if not layers or is_accelerated(layers[0]):
         return len(layers)
     state = state_of(model) or DropoutState()
@@ -104,6 +109,34 @@ def accelerate(model: keras.Model, gradient_checkpointing: bool = False) -> int:
         family = _FAMILIES[type(layer).__name__]
         put(layer, _FasterCall(layer, family, number, state, functions, gradient_checkpointing))
     return len(layers)
+
+
+def _layers_of(model: keras.Model) -> list[Any]:
+    """The encoder layers of the families that are known, from the first to the last."""
+    return [
+        layer
+        for layer in model.submodules
+        if type(layer).__name__ in _FAMILIES and not getattr(layer, "is_decoder", False)
+    ]
+
+
+class Attending(NamedTuple):
+    """What an encoder layer makes its queries, keys and values by, each a dense layer, and for how many heads."""
+
+    query: Any
+    key: Any
+    value: Any
+    heads: int
+
+
+def attending_layers(model: keras.Model) -> list[Attending]:
+    """That of every encoder layer, from the first to the last; of a family that is not known, none."""
+    found = []
+    for layer in _layers_of(model):
+        family = _FAMILIES[type(layer).__name__]
+        parts = (operator.attrgetter(path)(layer) for path in (*family.parts[:3], family.heads))
+        found.append(Attending(*parts))
+    return found
 
 
 def is_accelerated(layer: Any) -> bool:

@@ -47,6 +47,8 @@ class Loaded:
 
     def sentence(self) -> str:
         """One plain sentence about what is new and what is unused."""
+        if len(self.new) == len(self.model.weights):
+            return "all weights are new and untrained"
         started = f"new and untrained: {_brief(self.new)}" if self.new else "no weight is new"
         left = f"not used: {_brief(self.unused)}" if self.unused else "nothing of the checkpoint was left out"
         return f"weights loaded; {started}; {left}"
@@ -149,11 +151,16 @@ def load_weights(model: keras.Model, checkpoint: Checkpoint, head_in_float32: bo
     Raises:
         ModelError: the checkpoint lacks weights of the encoder, or their shapes differ.
     """
-    if checkpoint.is_keras_h5 or _written_by_tensorflow(checkpoint.weights[0]):
+    new: list[str]
+    unused: list[str]
+    if not checkpoint.weights:
+        new, unused = [path_of(weight.name).replace("/", ".") for weight in model.weights], []
+    elif checkpoint.is_keras_h5 or _written_by_tensorflow(checkpoint.weights[0]):
         new, unused = _load_tensorflow(model, checkpoint)
     else:
         new, unused = _load_pytorch(model, checkpoint)
-    _check_encoder(model, new, checkpoint.name)
+    if checkpoint.weights:
+        _check_encoder(model, new, checkpoint.name)
     if head_in_float32:
         _compute_head_in_float32(model)
     skip_autograph(model)

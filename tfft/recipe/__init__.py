@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from tfft import tasks
 from tfft.errors import RecipeError
-from tfft.recipe import checks, sweep_checks
+from tfft.recipe import checks, distillation_checks, sweep_checks
 from tfft.recipe.checks import CHECKS, check_source
 from tfft.recipe.files import LARGEST_FILE, STANDARD_INPUT, header, locate, names, read
 from tfft.recipe.given import Given, Problem, from_python, is_tree, parse, plain_values
@@ -34,12 +34,14 @@ from tfft.recipe.sections import (
     SECTIONS,
     TEXT_ENDINGS,
     DataSection,
+    DistillationSection,
     FurtherPretrainingSection,
     ModelSection,
     ParameterSection,
     Recipe,
     RuntimeSection,
     StageSection,
+    StudentSection,
     SweepSection,
     TrainingSection,
     json_schema,
@@ -58,12 +60,14 @@ __all__ = [
     "STANDARD_INPUT",
     "TEXT_ENDINGS",
     "DataSection",
+    "DistillationSection",
     "FurtherPretrainingSection",
     "ModelSection",
     "ParameterSection",
     "Recipe",
     "RuntimeSection",
     "StageSection",
+    "StudentSection",
     "SweepSection",
     "TrainingSection",
     "from_mapping",
@@ -159,7 +163,8 @@ def _resolve(
     is_whole = all(one.key != "extends" for one in problems)
     recipe, wrong = _validated(plain, note, is_whole)
     values = _values(recipe) if recipe is not None else _values_that_hold(plain, wrong)
-    wanted = (*CHECKS, *sweep_checks.CHECKS, *(() if rows_given else (check_source, sweep_checks.check_rows)))
+    wanted = (*CHECKS, *distillation_checks.CHECKS, *sweep_checks.CHECKS)
+    wanted += () if rows_given else (check_source, sweep_checks.check_rows)
     for check in wanted if is_whole else ():
         try:
             for key, text in check(values):
@@ -226,7 +231,10 @@ def _values_that_hold(plain: Mapping[str, Any], wrong: set[str]) -> dict[str, An
         "model": {"name_or_path": "-"},
         "data": {"text_columns": ("-",)},
     }
-    placeholders = {"sweep": {"parameters": {"seed": {"values": (0,)}}, "objective": "loss"}}
+    placeholders = {
+        "distillation": {"teacher": "-"},
+        "sweep": {"parameters": {"seed": {"values": (0,)}}, "objective": "loss"},
+    }
     for name, value in plain.items():
         if name in wrong:
             continue

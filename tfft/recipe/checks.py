@@ -236,6 +236,8 @@ def hindrances_on_tpu(values: Values, why: str) -> _Found:
             yield _got(values, key, f"{expected}, {why}: {reason}")
     if values["training.gradient_accumulation_steps"] > 1:
         yield _got(values, "training.gradient_accumulation_steps", f"1, {why}: take larger batches")
+    if "distillation.teacher" in values:
+        yield _got(values, "distillation.teacher", f"no section distillation, {why}: that was not tried on one")
 
 
 def _check_checkpointing(values: Values) -> _Found:

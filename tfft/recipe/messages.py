@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tfft.errors import nearest
-from tfft.recipe.sections import KEYS, SECTIONS, FurtherPretrainingSection, ParameterSection, Recipe, StageSection
+from tfft.recipe.sections import (
+    KEYS,
+    SECTIONS,
+    FurtherPretrainingSection,
+    ParameterSection,
+    Recipe,
+    StageSection,
+    StudentSection,
+)
 from tfft.recipe.words import question, shown
 
 # What people write who know another program, and what it is called here.
@@ -77,6 +85,9 @@ ALIASES: dict[str, str] = {
     "bf16": "runtime.mixed_precision: bf16",
     "fp16": "runtime.mixed_precision: fp16",
     "precision": "runtime.mixed_precision",
+    "teacher_name_or_path": "distillation.teacher",
+    "teacher_model": "distillation.teacher",
+    "alpha_ce": "distillation.logits_weight",
     "jit_compile": "runtime.xla",
     "full_determinism": "runtime.deterministic",
 }
@@ -119,22 +130,22 @@ def _schema_inside(name: str, path: Iterable[int | str]) -> dict[str, Any]:
     """The JSON schema of what a key has at a place inside its value."""
     schema = schema_of(name)
     for part in path:
-        schema = _of_section(schema.get("anyOf", [schema])[0])
+        schema = _section_of(schema)
         if "properties" in schema:
             schema = schema["properties"][part]
         else:
             schema = schema["items" if schema["type"] == "array" else "additionalProperties"]
-        schema = _of_section(schema)
     return schema
 
 
-def _of_section(schema: dict[str, Any]) -> dict[str, Any]:
-    """Where a schema refers to that of a section, that."""
+def _section_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a value is that is not null; of a section, what is in it."""
+    schema = schema.get("anyOf", [schema])[0]
     return _INNER[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
 
 
 def _unknown_key_inside(name: str, path: Sequence[int | str], value: Any) -> str:
-    known = _schema_inside(name, path[:-1])["properties"]
+    known = _section_of(_schema_inside(name, path[:-1]))["properties"]
     close = nearest(str(path[-1]), known)
     return f"no such key, got {shown(value)}; " + (
         f"did you mean {close}?" if close else f"expected one of {', '.join(known)}"
@@ -188,7 +199,10 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 # The sections that stand inside a list or a table.
-_INNER = {one.__name__: one.model_json_schema() for one in (StageSection, ParameterSection, FurtherPretrainingSection)}
+_INNER = {
+    one.__name__: one.model_json_schema()
+    for one in (StageSection, ParameterSection, StudentSection, FurtherPretrainingSection)
+}
 
 _RANGE_WORDS = {
     "exclusiveMinimum": "above",

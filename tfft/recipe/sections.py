@@ -498,6 +498,54 @@ class RuntimeSection(Section):
     deterministic: bool = Field(default=False, description="Repeat to the last digit on the same machine, more slowly.")
 
 
+class StudentSection(Section):
+    """A student with new weights. What it leaves out is as the checkpoint of the section `model` has it."""
+
+    num_hidden_layers: _Count | None = Field(default=None, description="Layers of the encoder.")
+    hidden_size: _Count | None = Field(default=None, description="Width of the hidden states.")
+    num_attention_heads: _Count | None = Field(default=None, description="Heads of the attention.")
+    intermediate_size: _Count | None = Field(default=None, description="Width inside the feed-forward layers.")
+
+
+_Weight = Annotated[float, Field(ge=0)]
+
+
+class DistillationSection(Section):
+    """From whom the model learns besides the labels, and what that counts."""
+
+    teacher: _Text = Field(description="A finished run's folder, or folder, package:NAME/INNER or hub id of a model.")
+    student: StudentSection | None = Field(
+        default=None,
+        description="Sizes of a student with new weights, of the family and tokenizer of model.name_or_path; null "
+        "takes that checkpoint's weights, of model.keep_layers layers.",
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=2.0, description="Softens the logits of teacher and student before they are compared."
+    )
+    labels_weight: _Weight = Field(
+        default=0.5, description="What the loss of the labels counts; with 0 training rows need none."
+    )
+    logits_weight: _Weight = Field(default=0.5, description="What the distance of the logits counts.")
+    hidden_weight: _Weight = Field(
+        default=0.0, description="What the distance of hidden states counts, embeddings included (TinyBERT)."
+    )
+    attention_weight: _Weight = Field(
+        default=0.0, description="What the distance of attention scores counts (TinyBERT); as many heads in both."
+    )
+    relations_weight: _Weight = Field(
+        default=0.0,
+        description="What the divergence of the last layers' relations of queries, keys and values counts (MiniLMv2).",
+    )
+    relation_heads: _Count | None = Field(
+        default=None, description="Parts that those are cut into; null: as many as the teacher has attention heads."
+    )
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether the teacher has to be asked for more than its logits."""
+        return any((self.hidden_weight, self.attention_weight, self.relations_weight))
+
+
 def _by_dotted_key(value: Any, prefix: str = "") -> Any:
     """Parameters by their dotted keys, also where they were given section by section."""
     if not isinstance(value, dict):
@@ -599,6 +647,9 @@ class Recipe(Section):
         default=TrainingSection(), description="How the model is trained, scored and chosen."
     )
     runtime: RuntimeSection = Field(default=RuntimeSection(), description="How the machine is used.")
+    distillation: DistillationSection | None = Field(
+        default=None, description="From whom the model learns besides the labels."
+    )
     sweep: SweepSection | None = Field(default=None, description="What python -m tfft.sweep searches.")
 
     @property
@@ -611,9 +662,14 @@ class Recipe(Section):
         """What it is scored by: the metrics that it names, or its task's own."""
         return self.training.metrics or tasks.DEFAULT_METRICS[tasks.problem_type(self.task, self.problem_type)]
 
+    @property
+    def needs_train_labels(self) -> bool:
+        """Whether training rows have to have labels: a teacher may do without."""
+        return self.distillation is None or self.distillation.labels_weight > 0
+
     def to_yaml(self) -> str:
         """The whole recipe, defaults included, as YAML from which `load` makes an equal one."""
-        plain = self.model_dump(mode="json", exclude=None if self.sweep else {"sweep"})
+        plain = self.model_dump(mode="json", exclude={one for one in OPTIONAL_SECTIONS if getattr(self, one) is None})
         values = yaml.dump(plain, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
         return f"# Written by tfft {__version__}: every setting of the run, to be given to --recipe again.\n{values}"
 
@@ -623,10 +679,11 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "training": TrainingSection,
     "runtime": RuntimeSection,
+    "distillation": DistillationSection,
     "sweep": SweepSection,
 }
-# That of no use to a training, which most recipes do without.
-OPTIONAL_SECTIONS = frozenset({"sweep"})
+# Those that most recipes do without.
+OPTIONAL_SECTIONS = frozenset({"distillation", "sweep"})
 KEYS: tuple[str, ...] = (
     *(name for name in Recipe.model_fields if name not in SECTIONS),
     *(f"{section}.{name}" for section, one in SECTIONS.items() for name in one.model_fields),
