@@ -404,7 +404,8 @@ def _prepare_blocks(
 
 
 def _check_validation(recipe: Recipe, validation: Any) -> None:
-    if validation is not None and validation.labels is None and recipe.training.eval_strategy != "no":
+    is_scored = validation is not None and recipe.training.eval_strategy != "no"
+    if is_scored and validation.labels is None and recipe.task != tasks.FILL_MASK:
         raise RecipeError(
             f"training.eval_strategy: got {recipe.training.eval_strategy!r}, but the validation rows have no labels, "
             "being a share of training rows without any; give rows to validate on that have some, or "
