@@ -82,6 +82,16 @@ CHECKS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "training.further_pretraining",
         "expected null, since task is fill-mask: that is what this training does",
     ),
+    "further pretraining of rows without labels": (
+        (
+            "training.further_pretraining={epochs: 1}",
+            "distillation.teacher=there",
+            "distillation.labels_weight=0",
+        ),
+        ("training.further_pretraining={epochs: 1}", "distillation.teacher=there"),
+        "training.further_pretraining",
+        "expected null, since distillation.labels_weight is 0: run python -m tfft.pretrain first",
+    ),
     "further pretraining of shards": (
         ("data.shards=here", "~data.train_file", "~data.validation_file", "training.further_pretraining={epochs: 1}"),
         (

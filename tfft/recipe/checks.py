@@ -318,6 +318,8 @@ def _check_further_pretraining(values: Values) -> _Found:
     ):
         if values[other] == wrong:
             yield key, f"expected null, since {other} is {wrong}: {why}"
+    if values.get("distillation.labels_weight") == 0:
+        yield key, "expected null, since distillation.labels_weight is 0: run python -m tfft.pretrain first"
     if values["data.shards"] is not None and values[key].train_file is None:
         yield f"{key}.train_file", "missing; expected a file of text, since data.shards holds tokens and no texts"
 
