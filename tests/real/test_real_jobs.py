@@ -112,6 +112,30 @@ def test_imdb_as_it_is_with_a_split_of_its_own(tmp_path: Path) -> None:
     assert 0.4 < metrics["eval"]["accuracy"] <= 1
 
 
+def test_pretraining_goes_on_with_reviews(tmp_path: Path) -> None:
+    """MiniLM has no masked-LM head: it begins from the embeddings, and learns the commonest words at least."""
+    run = tmp_path / "run"
+    metrics = fit(
+        "legal",
+        run,
+        *(one for one in reviews() if "label_column" not in one),
+        "data.max_length=64",
+        "data.max_train_samples=250",
+        "data.max_eval_samples=30",
+        "data.add_tokens=20",
+        "training.num_train_epochs=1",
+        "training.learning_rate=5e-4",
+        "training.per_device_train_batch_size=16",
+    )
+    assert metrics["eval"]["perplexity"] < 0.1 * metrics["before"]["perplexity"]
+    fill = tfft.pipeline("fill-mask", run / "model", verbose=False)
+    assert len(fill.tokenizer) == 30522 + 20 == fill.model.config.vocab_size
+    answers = fill("This is one of [MASK] best movies.")
+    inputs = dict(fill.tokenizer("This is one of [MASK] best movies.", return_tensors="tf"))
+    place = inputs["input_ids"][0].numpy().tolist().index(fill.tokenizer.mask_token_id)
+    assert answers[0]["token"] == int(fill.model(inputs).logits[0, place].numpy().argmax())
+
+
 def test_stsb_is_learned_as_a_number(tmp_path: Path) -> None:
     data = folder_in("TFFT_DATA") / "stsb"
     metrics = fit(
