@@ -281,7 +281,9 @@ def test_heads_of_pretraining_are_not_used(folder: Path) -> None:
 
 
 def test_many_layers_are_counted_and_not_listed() -> None:
-    loaded = Loaded(None, tuple(f"layer{number}.bias" for number in range(9)), ())
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.build((None, 4))
+    loaded = Loaded(model, tuple(f"layer{number}.bias" for number in range(9)), ())
     assert loaded.sentence().count("layer") == 6 + 1
     assert "layer5 (1 tensor) and 3 layers more" in loaded.sentence()
 

@@ -70,10 +70,11 @@ def test_two_recipes(first: list[float], second: list[float], ending: str) -> No
     [
         ("loss", TRAINING, "b is better, being smaller, by more"),
         ("f1", TRAINING, "a is better, by more"),
-        ("perplexity", TRAINING, "more than the noise of seeds explains; which is better is not known of this score"),
+        ("perplexity", TRAINING, "b is better, being smaller, by more"),
+        ("ter", TRAINING, "more than the noise of seeds explains; which is better is not known of this score"),
         (
-            "perplexity",
-            TrainingSection(metric_for_best_model="eval_perplexity", greater_is_better=False),
+            "ter",
+            TrainingSection(metric_for_best_model="eval_ter", greater_is_better=False),
             "b is better, being smaller, by more",
         ),
     ],
