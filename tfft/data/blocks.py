@@ -34,11 +34,6 @@ class Blocks(Split):
     def __len__(self) -> int:
         return len(self.encoded)
 
-    @property
-    def documents(self) -> int:
-        """How many the blocks are of."""
-        return len(self.rows)
-
 
 def special_tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The tokens that a tokenizer puts before a text, and behind it."""

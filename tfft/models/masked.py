@@ -12,9 +12,6 @@ from tfft.data.masking import POSITIONS
 from tfft.models import load
 from tfft.models.checkpoint import Checkpoint
 
-# Dense layers of heads between the encoder and the vocabulary, as the families call them.
-_TRANSFORMS = ("transform", "dense", "vocab_transform", "generator_predictions")
-
 
 def predict_only_masked(model: keras.Model) -> None:
     """Lets `model` take one more input, `masking.POSITIONS`, and give logits of those places alone.
