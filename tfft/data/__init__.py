@@ -18,7 +18,7 @@ Example:
     Rows of any source, here lists, to splits whose classes are settled on the training rows.
 
     >>> from tfft.models import checkpoint
-    >>> from tfft.recipe import TEXT_ENDINGS, DataSection
+    >>> from tfft.recipe import DataSection
     >>> tokenizer = checkpoint.load_tokenizer(checkpoint.find("tests/fixtures/tiny_bert_torch"))
     >>> rows = [{"text": "a good movie", "label": "good"}, {"text": "bad", "label": "bad"}]
     >>> splits = read(DataSection(text_columns=("text",), label_column="label"), seed=1, given=Given(rows))
