@@ -105,6 +105,15 @@ def test_labels_and_teacher_count_by_their_weights(
     np.testing.assert_array_equal(again.call(packed, student), both.call(packed, student))
 
 
+def test_a_loss_counts_as_much_as_it_is_told() -> None:
+    plain = heads.TokenCrossEntropyFromLogits()
+    labels, logits = tf.constant([[1, -100], [0, 2]]), tf.constant(normal(2, 2, 3))
+    weighted = losses.Weighted(plain, 0.25)
+    np.testing.assert_allclose(weighted.call(labels, logits), 0.25 * plain.call(labels, logits), rtol=1e-6)
+    again = losses.Weighted.from_config(weighted.get_config())
+    np.testing.assert_array_equal(again.call(labels, logits), weighted.call(labels, logits))
+
+
 # --- What is inside ---------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +127,13 @@ def test_states_by_the_formula() -> None:
     teacher, student = normal(3, 5, 4), normal(3, 5, 4)
     expected = [((teacher[row] - student[row])[:length] ** 2).mean() for row, length in enumerate(LENGTHS)]
     found = losses.state_distance(tf.constant(teacher), tf.constant(student), tf.constant(REAL))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_first_token_learns_the_mean_of_real_tokens() -> None:
+    teacher, student = normal(3, 5, 4), normal(3, 5, 4)
+    expected = [((teacher[row, :length].mean(0) - student[row, 0]) ** 2).mean() for row, length in enumerate(LENGTHS)]
+    found = losses.sentence_distance(tf.constant(teacher), tf.constant(student), tf.constant(REAL))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -155,6 +171,7 @@ def test_padding_counts_nothing() -> None:
         of_attention = (losses.attention_scores(one, one, 2) for one in (given, student))
         return [
             losses.state_distance(given, student, mask),
+            losses.sentence_distance(given, student, mask),
             losses.attention_distance(*of_attention, mask),
             losses.relation_divergence(given, student, mask, 2),
         ]

@@ -15,6 +15,7 @@ from tfft.recipe import distillation_checks
 TEACHER = "distillation.teacher=runs/teacher"
 HIDDEN = "distillation.hidden_weight=1"
 UNLABELLED = "distillation.labels_weight=0"
+TEXT, NO_LOGITS = ("task=fill-mask", "~training.metrics"), "distillation.logits_weight=0"
 
 
 def test_it_comes_back_from_yaml_and_a_recipe_without_one_does_not_speak_of_it() -> None:
@@ -38,7 +39,26 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         (TEACHER, "task=token-classification", "~training.metrics"),
         (TEACHER,),
         "task",
-        "expected text-classification, since distillation is of the logits of whole texts",
+        "expected text-classification or fill-mask, since distillation is of the logits of whole texts",
+    ),
+    "logits of a vocabulary": (
+        (TEACHER, HIDDEN, *TEXT),
+        (TEACHER, HIDDEN, *TEXT, NO_LOGITS),
+        "distillation.logits_weight",
+        "got 0.5; expected 0, since task is fill-mask: logits of every token of a vocabulary are too many to keep",
+    ),
+    "text without labels, and nothing for the head": (
+        (TEACHER, HIDDEN, *TEXT, NO_LOGITS, UNLABELLED),
+        (TEACHER, HIDDEN, *TEXT, NO_LOGITS),
+        "distillation.labels_weight",
+        "got 0.0; expected above 0, since task is fill-mask: nothing else trains the head",
+    ),
+    "text without labels, and nothing to learn": (
+        (TEACHER, *TEXT, NO_LOGITS),
+        (TEACHER, *TEXT, NO_LOGITS, "distillation.sentence_weight=1"),
+        "distillation.hidden_weight",
+        "got 0.0; expected above 0 (or one of distillation.sentence_weight, distillation.attention_weight, "
+        "distillation.relations_weight), since task is fill-mask",
     ),
     "shards": (
         (TEACHER, "data.shards=somewhere"),

@@ -996,7 +996,7 @@ def test_a_shipped_recipe_comes_back_from_its_own_yaml(name: str, tmp_path: Path
 def test_a_header_names_its_own_command_and_what_to_expect(name: str) -> None:
     said = recipe.header(name)
     made = recipe.load(name)
-    command = "pretrain" if made.task == "fill-mask" else "distill" if made.distillation else "fit"
+    command = "distill" if made.distillation else "pretrain" if made.task == "fill-mask" else "fit"
     command = "sweep" if made.sweep else command
     assert re.search(rf"python -m tfft\.{command} --recipe {name}\b(?!-)", said)
     assert "Expect:" in said

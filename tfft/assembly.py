@@ -19,8 +19,8 @@ from tfft.data.labels import LabelCounts
 from tfft.data.manifest import Encoding
 from tfft.data.masking import Masking
 from tfft.data.windows import LongText
-from tfft.distillation import matching, teachers
-from tfft.distillation.losses import Distilled
+from tfft.distillation import matching, starts, teachers
+from tfft.distillation.losses import Distilled, Weighted
 from tfft.distillation.teachers import Teacher
 from tfft.errors import ModelError, RecipeError
 from tfft.hardware import Device, Distribution, Precision
@@ -31,7 +31,7 @@ from tfft.models.load import Loaded, load_classifier, load_model
 from tfft.models.sizes import with_sizes
 from tfft.plan import Plan
 from tfft.problems import Problem
-from tfft.recipe import DataSection, ModelSection, Recipe, hindrances_on_tpu
+from tfft.recipe import DataSection, DistillationSection, ModelSection, Recipe, hindrances_on_tpu
 from tfft.training import Best
 from tfft.workers import Cluster
 
@@ -42,6 +42,7 @@ class Assembly:
 
     Attributes:
         recipe: it.
+        source: the checkpoint with the layers or the sizes that the recipe wants.
         tokenizer: the checkpoint's.
         prepared: every split as token ids.
         problem: what the labels are.
@@ -59,6 +60,7 @@ class Assembly:
     """
 
     recipe: Recipe
+    source: Checkpoint
     tokenizer: Any
     prepared: Prepared
     problem: Problem
@@ -99,7 +101,8 @@ def assemble(
     # TensorFlow has computed anything; a TPU forgets what was computed before it was made ready.
     runtime = recipe.runtime
     section = recipe.distillation
-    teacher = None if section is None else teachers.find(section.teacher, recipe.output_dir)
+    is_masked = recipe.task == tasks.FILL_MASK
+    teacher = None if section is None else teachers.find(section.teacher, recipe.output_dir, not is_masked)
     source, layers = _with_kept_layers(recipe.model, source)
     source = _with_sizes(recipe, source)
     device = hardware.find_device(runtime.strategy, runtime.tpu_name)
@@ -120,7 +123,7 @@ def assemble(
     auto_class = tasks.TASKS[recipe.task].auto_class
     if device.kind == "tpu":
         _check_needs_no_python(prepared.train)
-    how = _masking(recipe.data, tokenizer) if recipe.task == tasks.FILL_MASK else None
+    how = _masking(recipe.data, tokenizer) if is_masked else None
     with hardware.computing_in(precision), distribution.watched(), distribution.scope():
         if how is not None:
             loaded = _load_masked(source, auto_class, prepared, voice)
@@ -129,7 +132,9 @@ def assemble(
         accelerated = _accelerated(recipe, loaded.model, source) if recipe.runtime.accelerate else None
         trained_names = training.choose_weights(recipe.training, loaded)
     loss = training.make_loss(recipe.training, problem, _labels(prepared.train, problem))
-    if section is not None:
+    if section is not None and is_masked:
+        loss = Weighted(loss, section.labels_weight)
+    elif section is not None:
         given_weights = (section.labels_weight, section.logits_weight, section.temperature)
         loss = Distilled(loss, prepared.label_map.problem_type, *given_weights)
     if prepared.train.encoded.window_starts is not None:
@@ -160,6 +165,7 @@ def assemble(
     _show_pruning(voice, recipe, loaded.model, planned)
     return Assembly(
         recipe=recipe,
+        source=source,
         tokenizer=tokenizer,
         prepared=prepared,
         problem=problem,
@@ -191,7 +197,7 @@ def _masking(section: DataSection, tokenizer: Any) -> Masking:
 def _load_masked(source: Checkpoint, auto_class: str, prepared: Prepared, voice: Voice) -> Loaded:
     """The checkpoint with a masked-LM head, and a token for each new word; what of this begins afresh is said."""
     loaded = load_model(source, auto_class, head_in_float32=False)
-    if loaded.new:
+    if loaded.new and source.weights:
         voice.say(
             f"note: {source.name} has no masked-LM head{_why_no_head(source)}; it begins from the embeddings, so the "
             "perplexity is far off at first"
@@ -222,7 +228,31 @@ def taught(ready: Assembly, train: Split | ShardedSplit, voice: Voice) -> Split 
     section = recipe.distillation
     if teacher is None or section is None:
         return train
-    assert isinstance(train, Split), "the recipe was looked at"
+    if ready.masking is None:
+        assert isinstance(train, Split), "the recipe was looked at"
+        train = _with_logits(ready, section, teacher, train, voice)
+    with hardware.computing_in(ready.precision), ready.distribution.scope():
+        model = teachers.load(teacher, recipe.runtime.accelerate) if section.looks_inside else None
+        # Whether the logits came from the cache or from a model, what is drawn from here on is the same.
+        hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
+        if model is not None:
+            parts = teachers.relation_heads(section, teacher.source.config)
+            weights = matching.Weights(
+                hidden=section.hidden_weight,
+                sentence=section.sentence_weight,
+                attention=section.attention_weight,
+                relations=section.relations_weight,
+                relation_heads=parts,
+            )
+            student = ready.loaded.model
+            directions = None if section.student is None else starts.start_embeddings(student, model)
+            matching.match(student, model, weights, directions)
+    return train
+
+
+def _with_logits(ready: Assembly, section: DistillationSection, teacher: Teacher, train: Split, voice: Voice) -> Split:
+    """The rows with what the teacher says of them, from the cache or computed now."""
+    recipe = ready.recipe
     with voice.bar() as bar:
         task = bar.add_task("teacher's logits", total=len(train.encoded), detail="")
         logits = teachers.logits(
@@ -235,14 +265,6 @@ def taught(ready: Assembly, train: Split | ShardedSplit, voice: Voice) -> Split 
             cache=teachers.cache_folder(),
             advance=lambda done: bar.advance(task, done),
         )
-    with hardware.computing_in(ready.precision), ready.distribution.scope():
-        model = teachers.load(teacher, recipe.runtime.accelerate) if section.looks_inside else None
-        # Whether the logits came from the cache or from a model, what is drawn from here on is the same.
-        hardware.set_seed(recipe.seed, recipe.runtime.deterministic)
-        if model is not None:
-            parts = teachers.relation_heads(section, teacher.source.config)
-            weights = (section.hidden_weight, section.attention_weight, section.relations_weight, parts)
-            matching.match(ready.loaded.model, model, matching.Weights(*weights))
     order = teachers.order_of_classes(teacher, ready.prepared.label_map)
     return teachers.with_logits(train, logits, order, section.labels_weight > 0)
 

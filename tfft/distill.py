@@ -1,4 +1,4 @@
-"""`python -m tfft.distill`: a smaller model learns from a larger one that was trained for the same labels.
+"""`python -m tfft.distill`: a smaller model learns from a larger one of the same labels, or from any encoder.
 
 It is `python -m tfft.fit` on a recipe with a section `distillation`, and refuses one without.
 """

@@ -341,7 +341,7 @@ def _run(
         )
         scores = {**before, **{name: distribution.by_chief(scorer) for name, scorer in scorers.items()}}
         if distribution.is_chief:
-            _save(folder, ready, source, trained, scorers)
+            _save(folder, ready, trained, scorers)
         report = {**scores, **_report(ready, trained, started)}
         if distribution.is_chief:
             report["weights"] = checksums(folder / "model")
@@ -561,7 +561,6 @@ def _replayable(recipe: Recipe, given: Given | None) -> str:
 def _save(
     folder: RunDirectory,
     ready: Assembly,
-    source: Checkpoint,
     trained: Trained,
     scorers: Mapping[str, Scorer | MaskedScorer],
 ) -> None:
@@ -575,7 +574,7 @@ def _save(
         lora.merge(model)
     problem.note_in(model.config)
     with folder.whole_folder("model") as target:
-        kept = {} if ready.masking is None else masked.poolers(source, model.base_model_prefix)
+        kept = {} if ready.masking is None else masked.poolers(ready.source, model.base_model_prefix)
         save.save(model, ready.tokenizer, target, kept)
     folder.write_table("history.csv", trained.history)
     logits = scorers["eval"].logits if "eval" in scorers else None

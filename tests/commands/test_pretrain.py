@@ -12,10 +12,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import tfft
-from tests.commands.conftest import Job
+from tests.commands.conftest import Job, killed_at_state
 from tests.commands.test_resume import assert_the_same
 from tests.conftest import assert_names_nothing_outside
-from tfft import fit, pretrain
+from tfft import distill, fit, pretrain
 from tfft.backend import keras
 from tfft.errors import DataError, ModelError, RecipeError, UserError
 from tfft.models import checkpoint, load
@@ -242,6 +242,70 @@ def test_what_is_wrong_is_told_in_one_message(text: Job, job: Job, tmp_path: Pat
     assert not text.run.exists()
     with pytest.raises(RecipeError, match="task: got text-classification; expected fill-mask"):
         pretrain.main(job.arguments())
+
+
+# --- A small encoder learns from a large one --------------------------------------------------------------------------
+
+TINY = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 16}
+INSIDE = {
+    "logits_weight": 0.0,
+    "hidden_weight": 1.0,
+    "sentence_weight": 2.0,
+    "relations_weight": 1.0,
+    "relation_heads": 2,
+}
+
+
+def taught(text: Job, **settings: Any) -> tfft.FitResult:
+    section = {"teacher": str(text.checkpoint), "student": TINY, **INSIDE, **settings.pop("distillation", {})}
+    return tfft.distill(text.arguments()[1], verbose=False, distillation=section, **settings)
+
+
+def test_a_small_encoder_learns_from_one_that_has_no_labels(
+    text: Job, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = [f"distillation.{name}={value}" for name, value in INSIDE.items()]
+    teacher = f"distillation.teacher={text.checkpoint}"
+    assert distill.main(text.arguments(teacher, "distillation.student={hidden_size: 8}", *section)) == 0
+    said = capsys.readouterr().out
+    assert "all weights are new and untrained" in said
+    assert f"teacher: {text.checkpoint}, a bert model" in said
+    assert "no masked-LM head" not in said  # nothing is missing where all is new
+    metrics = metrics_of(text.run)
+    assert metrics["eval"]["loss"] < metrics["before"]["loss"]
+    # A plain checkpoint of its own size: nothing of what it was compared by, and no pooler of another width.
+    saved = load_file(text.run / "model" / "model.safetensors")
+    assert not any("distillation" in name or "pooler" in name for name in saved)
+    again = Job(job.folder / "fine", job.checkpoint)
+    again.folder.mkdir()
+    rows = [f"data.{name}_file={job.folder / name}.csv" for name in ("train", "validation")]
+    assert fit.main(again.arguments(f"model.name_or_path={text.run / 'model'}", *rows)) == 0
+    assert tfft.load(again.run).model.config.hidden_size == 8
+
+
+def test_each_distance_is_learned_by_itself(text: Job) -> None:
+    """The loss of hidden tokens counts next to nothing, so what falls is the distance."""
+    for name in ("hidden_weight", "sentence_weight", "relations_weight"):
+        alone = {"hidden_weight": 0.0, "sentence_weight": 0.0, "relations_weight": 0.0, "relation_heads": None}
+        section = {**alone, name: 1.0, "labels_weight": 1e-6}
+        training = {"num_train_epochs": 8, "learning_rate": 1e-2, "eval_strategy": "no"}
+        history = taught(text, distillation=section, training=training, overwrite=True).history
+        assert history[-1]["loss"] < 0.7 * history[0]["loss"], name
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("determinism")
+def test_a_student_of_text_goes_on_where_it_was_broken_off(text: Job) -> None:
+    given: dict[str, Any] = {
+        "training": {"num_train_epochs": 2, "save_steps": 3, "load_best_model_at_end": True},
+        "runtime": {"deterministic": True},
+    }
+    whole = text.folder / "whole"
+    taught(text, output_dir=str(whole), **given)
+    with killed_at_state(2):
+        taught(text, **given)
+    taught(text, resume=True, **given)
+    assert_the_same_training(text.run, whole)
 
 
 def test_a_run_without_labels_gives_none(text: Job) -> None:

@@ -119,6 +119,26 @@ class Distilled(keras.losses.Loss):
         }
 
 
+class Weighted(keras.losses.Loss):
+    """Another loss, of which this much counts: where the rest is what is inside a teacher.
+
+    Args:
+        loss: by its `call`: that of masked tokens.
+        weight: what it counts.
+    """
+
+    def __init__(self, loss: keras.losses.Loss, weight: float) -> None:
+        super().__init__(name="loss")
+        self.loss, self.weight = loss, weight
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """What the other loss says of each row, times the weight."""
+        return self.weight * self.loss.call(y_true, y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"loss": self.loss, "weight": self.weight}
+
+
 # --- What is inside ---------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +166,23 @@ def state_distance(teacher: tf.Tensor, student: tf.Tensor, real: tf.Tensor) -> t
     """
     squares = tf.math.squared_difference(tf.cast(teacher, tf.float32), tf.cast(student, tf.float32))
     return _mean(tf.reduce_mean(squares, axis=-1), real)
+
+
+def sentence_distance(teacher: tf.Tensor, student: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """The mean squared difference of a student's first token and the mean of its teacher's real tokens.
+
+    That mean is what sentence encoders give for a text (Reimers and Gurevych 2019, Sentence-BERT, section 3); the first
+    token is what the heads of most families read.
+
+    Args:
+        teacher, student, real: of the last layers, as in `state_distance`.
+
+    Returns:
+        (rows,) float32.
+    """
+    counts = real[:, :, tf.newaxis]
+    meant = tf.reduce_sum(tf.cast(teacher, tf.float32) * counts, axis=1) / tf.reduce_sum(counts, axis=1)
+    return tf.reduce_mean(tf.math.squared_difference(meant, tf.cast(student[:, 0], tf.float32)), axis=-1)
 
 
 def attention_scores(query: tf.Tensor, key: tf.Tensor, heads: int) -> tf.Tensor:

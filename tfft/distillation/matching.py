@@ -12,12 +12,15 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tfft.backend import keras, tf
 from tfft.distillation.losses import (
     attention_distance,
     attention_scores,
     layer_learned,
     relation_divergence,
+    sentence_distance,
     state_distance,
 )
 from tfft.models.faster import Attending, attending_layers
@@ -27,12 +30,13 @@ class Weights(NamedTuple):
     """What each distance counts beside the loss; see `losses`. `relation_heads` is for the relations alone."""
 
     hidden: float = 0.0
+    sentence: float = 0.0
     attention: float = 0.0
     relations: float = 0.0
     relation_heads: int = 1
 
 
-def match(student: keras.Model, teacher: keras.Model, weights: Weights) -> None:
+def match(student: keras.Model, teacher: keras.Model, weights: Weights, directions: np.ndarray | None = None) -> None:
     """From now on `fit` trains `student` to be like `teacher` inside as well; `compile` and `fit` stay Keras's.
 
     The loss that Keras reports has all of it. Layers of both are matched by `layer_learned`, relations are those of the
@@ -43,8 +47,9 @@ def match(student: keras.Model, teacher: keras.Model, weights: Weights) -> None:
         student: of Transformers, built; it reads the same token ids as the teacher.
         teacher: of Transformers, built.
         weights: at least one of them above 0.
+        directions: with which the matrix begins, of `starts`; at random where there are none.
     """
-    student.train_step = _Step(student, teacher, weights)
+    student.train_step = _Step(student, teacher, weights, directions)
     # What Keras has built already takes plain steps.
     student.train_function = None
 
@@ -62,14 +67,16 @@ class _Step:
         maps: the matrix (student's width, teacher's width), or none where widths are the same.
     """
 
-    def __init__(self, student: keras.Model, teacher: keras.Model, weights: Weights) -> None:
+    def __init__(
+        self, student: keras.Model, teacher: keras.Model, weights: Weights, directions: np.ndarray | None
+    ) -> None:
         self.student, self.teacher, self.weights = student, teacher, weights
         self.teacher_inputs = frozenset(inspect.signature(teacher.call).parameters)
         self.attending = (attending_layers(teacher), attending_layers(student))
         ours, theirs = student.config.hidden_size, teacher.config.hidden_size
         self.maps: list[tf.Variable] = []
-        if weights.hidden and ours != theirs:
-            made = keras.initializers.GlorotUniform()([ours, theirs])
+        if (weights.hidden or weights.sentence) and ours != theirs:
+            made = keras.initializers.GlorotUniform()([ours, theirs]) if directions is None else directions
             self.maps.append(tf.Variable(made, trainable=True, name="distillation/map"))
 
     def __call__(self, data: Any) -> dict[str, tf.Tensor]:
@@ -100,6 +107,8 @@ class _Step:
         if self.weights.hidden:
             pairs = [(theirs[learned[layer]], self._mapped(ours[layer])) for layer in layers]
             found += self.weights.hidden * tf.add_n([state_distance(*pair, real) for pair in pairs])
+        if self.weights.sentence:
+            found += self.weights.sentence * sentence_distance(theirs[-1], self._mapped(ours[-1]), real)
         if self.weights.attention:
             found += self.weights.attention * tf.add_n(
                 [self._of_attention(theirs, ours, learned[layer], layer, real) for layer in layers[1:]]

@@ -23,9 +23,10 @@ from tfft.data.windows import LongText
 from tfft.errors import ModelError, RunError, UserError
 from tfft.models import checkpoint, faster, features, heads, trained
 from tfft.models.checkpoint import Checkpoint
+from tfft.models.load import load_model
 from tfft.recipe import DistillationSection
 from tfft.run_directory import check_weights, find_model
-from tfft.tasks import REGRESSION
+from tfft.tasks import MASKED, REGRESSION
 from tfft.whole import sha256
 
 KEY = "distillation.teacher"
@@ -66,12 +67,13 @@ class Teacher:
         return digest.hexdigest()
 
 
-def find(name: str, output_dir: str | Path) -> Teacher:
+def find(name: str, output_dir: str | Path, is_labelled: bool = True) -> Teacher:
     """The teacher in a run's folder, a model's folder, an installed package, or on the hub.
 
     Args:
         name: any of these.
         output_dir: where the student's run goes, which must not take the teacher's place.
+        is_labelled: whether it has to give labels; otherwise any encoder does, and only what is inside it counts.
 
     Raises:
         RunError: the run in the folder is not finished, or its weights are not what it has written; or the student
@@ -93,6 +95,8 @@ def find(name: str, output_dir: str | Path) -> Teacher:
                 raise RunError(f"{KEY}: {name} lies in output_dir, {output_dir}; give the student's run another folder")
         source = checkpoint.find(found, key=KEY)
         tokenizer = checkpoint.load_tokenizer(source)
+        if not is_labelled:
+            return Teacher(name, source, tokenizer, MASKED, ())
         return Teacher(name, source, tokenizer, trained.problem_type(source), trained.label_names(source))
 
 
@@ -214,7 +218,8 @@ def relation_heads(section: DistillationSection, theirs: Any) -> int:
 def load(teacher: Teacher, accelerates: bool = True) -> keras.Model:
     """The teacher's model, frozen; it computes in the precision that is set where this is called."""
     with _messages_about_the_teacher():
-        model = trained.load(teacher.source)
+        is_encoder = teacher.problem_type == MASKED
+        model = load_model(teacher.source, "TFAutoModel").model if is_encoder else trained.load(teacher.source)
     model.trainable = False
     if accelerates:
         faster.accelerate(model)

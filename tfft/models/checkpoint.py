@@ -45,7 +45,7 @@ class Checkpoint:
     @property
     def is_keras_h5(self) -> bool:
         """Whether the weights are Keras's own HDF5 files."""
-        return self.weights[0].suffix == ".h5"
+        return any(path.suffix == ".h5" for path in self.weights)
 
     @property
     def is_headed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tfft import tasks
 from tfft.recipe.words import shown
 
 # Every key with its value, as `checks.Values`; where a recipe has no teacher, a check's KeyError says that all is well.
@@ -12,7 +13,7 @@ Values = Mapping[str, Any]
 _Found = Iterator[tuple[str, str]]
 
 # Weights of what only the teacher's whole pass can tell.
-INSIDE = ("hidden_weight", "attention_weight", "relations_weight")
+INSIDE = ("hidden_weight", "sentence_weight", "attention_weight", "relations_weight")
 _STUDENT = "distillation.student"
 
 
@@ -21,19 +22,34 @@ def _got(values: Values, key: str, expected: str) -> tuple[str, str]:
 
 
 def _check_task(values: Values) -> _Found:
-    if values["distillation.teacher"] and values["task"] != "text-classification":
-        yield _got(values, "task", "text-classification, since distillation is of the logits of whole texts")
-    if values["data.shards"] is not None:
+    if values["distillation.teacher"] and values["task"] not in ("text-classification", tasks.FILL_MASK):
+        why = "since distillation is of the logits of whole texts, or of what is inside a model of text without labels"
+        yield _got(values, "task", f"text-classification or {tasks.FILL_MASK}, {why}")
+    if values["data.shards"] is not None and values["task"] != tasks.FILL_MASK:
         why = "null, since there is a section distillation: a row's logits are kept beside it, and shards have no place"
         yield _got(values, "data.shards", f"{why} for them")
 
 
 def _check_weights(values: Values) -> _Found:
-    if not values["distillation.labels_weight"] and not values["distillation.logits_weight"]:
+    if values["task"] == tasks.FILL_MASK:
+        yield from _weights_of_masked(values)
+    elif not values["distillation.labels_weight"] and not values["distillation.logits_weight"]:
         expected = "above 0, since distillation.labels_weight is 0 too, and nothing would train the head"
         yield _got(values, "distillation.logits_weight", expected)
     if values["distillation.relation_heads"] is not None and not values["distillation.relations_weight"]:
         yield _got(values, "distillation.relation_heads", "null, since distillation.relations_weight is 0")
+
+
+def _weights_of_masked(values: Values) -> _Found:
+    why = f"since task is {tasks.FILL_MASK}"
+    if values["distillation.logits_weight"]:
+        expected = f"0, {why}: logits of every token of a vocabulary are too many to keep"
+        yield _got(values, "distillation.logits_weight", expected)
+    if not values["distillation.labels_weight"]:
+        yield _got(values, "distillation.labels_weight", f"above 0, {why}: nothing else trains the head")
+    if not any(values[f"distillation.{name}"] for name in INSIDE):
+        others = ", ".join(f"distillation.{name}" for name in INSIDE[1:])
+        yield _got(values, f"distillation.{INSIDE[0]}", f"above 0 (or one of {others}), {why}: it is what is learned")
 
 
 def _check_labels(values: Values) -> _Found:

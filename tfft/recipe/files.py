@@ -15,8 +15,9 @@ LARGEST_FILE = 1_000_000  # bytes; a data file given in place of a recipe is ref
 
 
 def names() -> tuple[str, ...]:
-    """The shipped recipes, in alphabetical order."""
-    return tuple(sorted(path.stem for path in locations.shipped_recipes().glob("*.yaml")))
+    """The shipped recipes, in alphabetical order; those in a folder with its name before theirs: `tiny/encoder`."""
+    folder = locations.shipped_recipes()
+    return tuple(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")))
 
 
 def header(name_or_path: str | os.PathLike[str]) -> str:

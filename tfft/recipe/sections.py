@@ -529,6 +529,11 @@ class DistillationSection(Section):
     hidden_weight: _Weight = Field(
         default=0.0, description="What the distance of hidden states counts, embeddings included (TinyBERT)."
     )
+    sentence_weight: _Weight = Field(
+        default=0.0,
+        description="What the distance of the student's first token from the mean of the teacher's tokens counts, both "
+        "of the last layer: for teachers that are sentence encoders.",
+    )
     attention_weight: _Weight = Field(
         default=0.0, description="What the distance of attention scores counts (TinyBERT); as many heads in both."
     )
@@ -543,7 +548,7 @@ class DistillationSection(Section):
     @property
     def looks_inside(self) -> bool:
         """Whether the teacher has to be asked for more than its logits."""
-        return any((self.hidden_weight, self.attention_weight, self.relations_weight))
+        return any((self.hidden_weight, self.sentence_weight, self.attention_weight, self.relations_weight))
 
 
 def _by_dotted_key(value: Any, prefix: str = "") -> Any:
