@@ -25,7 +25,7 @@ PYTHON_MINOR := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 help:  ## list these verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/.ready  ## make .venv: the tested versions, tfft itself, the quickstart's checkpoint (PYTHON=python3.11)
+setup: .venv/.ready  ## make .venv: the tested versions, tfft itself, MiniLM for the tests (PYTHON=python3.11)
 
 # The stamp is written last, so a set-up that was broken off starts again; what it had installed is not fetched twice.
 .venv/.ready: setup.cfg pyproject.toml $(LOCK)

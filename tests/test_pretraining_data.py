@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from tfft.backend import tf
 from tfft.data import batches, columns, masking, new_words
@@ -293,3 +296,10 @@ def test_a_tokenizer_without_a_mask_token_is_refused(tokenizer: Any) -> None:
     tokenizer.mask_token = None
     with pytest.raises(ModelError, match="here has no mask token"):
         masking.check(tokenizer, "here")
+
+
+def test_a_vocabulary_that_marks_no_beginnings_knows_no_whole_words() -> None:
+    words = Tokenizer(WordLevel({"[UNK]": 0, "[MASK]": 1, "good": 2, "movie": 3}, unk_token="[UNK]"))
+    unmarked = PreTrainedTokenizerFast(tokenizer_object=words, mask_token="[MASK]", unk_token="[UNK]")
+    with pytest.raises(ModelError, match=r"^data.whole_word_mask: leave it out, since .* does not mark"):
+        masking.continuations(unmarked)

@@ -45,7 +45,7 @@ def test_every_command_and_make_target_is_there() -> None:
 
 def test_every_recipe_is_in_the_table() -> None:
     table = TEXT[TEXT.index("| Recipe |") : TEXT.index("python -m tfft.recipes list")]
-    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(recipe.names())
+    assert set(re.findall(r"^\| `([\w/-]+)` \|", table, re.MULTILINE)) == set(recipe.names())
 
 
 def test_python_blocks_are_python() -> None:

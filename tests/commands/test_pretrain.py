@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,28 @@ def test_a_small_encoder_learns_from_one_that_has_no_labels(
     rows = [f"data.{name}_file={job.folder / name}.csv" for name in ("train", "validation")]
     assert fit.main(again.arguments(f"model.name_or_path={text.run / 'model'}", *rows)) == 0
     assert tfft.load(again.run).model.config.hidden_size == 8
+
+
+def test_a_teacher_that_does_not_fit_is_told_in_one_message(text: Job, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(text.checkpoint, other)
+    written = json.loads((other / "tokenizer.json").read_text())
+    words = {("film" if word == "movie" else word): at for word, at in written["model"]["vocab"].items()}
+    (other / "tokenizer.json").write_text(json.dumps({**written, "model": {**written["model"], "vocab": words}}))
+    inside = [f"distillation.{name}={value}" for name, value in INSIDE.items()]
+    for settings, said in (
+        ([f"distillation.teacher={other}"], "have different vocabularies (100 and 100 tokens)"),
+        (
+            [f"distillation.teacher={text.checkpoint}", "distillation.student={num_hidden_layers: 3}"],
+            "has 2 layers, and the student 3; expected at most as many",
+        ),
+        ([f"distillation.teacher={tmp_path / 'nobody'}"], "distillation.teacher: "),
+    ):
+        with pytest.raises(UserError) as raised:
+            distill.main([*text.arguments(*inside, *settings), "--dry-run"])
+        assert said in str(raised.value)
+        assert len(str(raised.value).splitlines()) == 1
+    assert not text.run.exists()
 
 
 def test_each_distance_is_learned_by_itself(text: Job) -> None:

@@ -209,13 +209,16 @@ def _written_by_tensorflow(path: Path) -> bool:
 
 
 def read_tensors(paths: Iterable[Path]) -> dict[str, np.ndarray]:
-    """All tensors of one or several safetensors files. bfloat16, which NumPy lacks, comes as float32."""
+    """All tensors of one or several safetensors files, 16-bit ones as float32: NumPy lacks bfloat16, and of float16
+    TensorFlow says on standard error that a processor is slow with it.
+    """
     from safetensors.tensorflow import load_file
 
     tensors: dict[str, np.ndarray] = {}
     for path in paths:
         for name, tensor in load_file(path).items():
-            tensors[name] = tf.cast(tensor, tf.float32).numpy() if tensor.dtype == tf.bfloat16 else tensor.numpy()
+            value = tf.cast(tensor, tf.float32).numpy() if tensor.dtype == tf.bfloat16 else tensor.numpy()
+            tensors[name] = value.astype(np.float32) if value.dtype == np.float16 else value
     return tensors
 
 
