@@ -135,6 +135,9 @@ def test_a_first_token_learns_the_mean_of_real_tokens() -> None:
     expected = [((teacher[row, :length].mean(0) - student[row, 0]) ** 2).mean() for row, length in enumerate(LENGTHS)]
     found = losses.sentence_distance(tf.constant(teacher), tf.constant(student), tf.constant(REAL))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # Rows that fill up a batch have no token at all.
+    empty = losses.sentence_distance(tf.constant(teacher), tf.constant(student), tf.zeros([3, 5]))
+    assert np.isfinite(empty).all()
 
 
 def test_attentions_by_the_formula() -> None:

@@ -217,7 +217,7 @@ def _why_no_head(source: Checkpoint) -> str:
 
 
 def taught(ready: Assembly, train: Split | ShardedSplit, voice: Voice) -> Split | ShardedSplit:
-    """The training rows `train` as the loss takes them: where there is a teacher, with its logits behind their labels.
+    """The training rows `train` as the loss takes them: where a teacher has labels, with its logits behind their own.
 
     Where the student is to learn from what is inside the teacher too, its training step asks for that from here on.
 

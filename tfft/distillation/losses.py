@@ -181,7 +181,8 @@ def sentence_distance(teacher: tf.Tensor, student: tf.Tensor, real: tf.Tensor) -
         (rows,) float32.
     """
     counts = real[:, :, tf.newaxis]
-    meant = tf.reduce_sum(tf.cast(teacher, tf.float32) * counts, axis=1) / tf.reduce_sum(counts, axis=1)
+    sums = tf.reduce_sum(tf.cast(teacher, tf.float32) * counts, axis=1)
+    meant = sums / tf.maximum(tf.reduce_sum(counts, axis=1), 1.0)
     return tf.reduce_mean(tf.math.squared_difference(meant, tf.cast(student[:, 0], tf.float32)), axis=-1)
 
 
