@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import json
 import os
 import re
 import resource
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tfft  # settles which Keras is used before anything loads TensorFlow
+from tfft import environment
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -25,8 +28,13 @@ assert tfft.__version__
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for cached token ids, so that no test sees what a user's runs have left, or leaves something."""
+    """A folder for cached token ids, so that no test sees what a user's runs have left, or leaves something.
+
+    What it remembers of this processor's bfloat16 lets `auto` take float32: values by hand hold on every machine then.
+    """
     folder = tmp_path_factory.mktemp("cache")
+    processor = f"{environment.processor_name()}, TensorFlow {importlib.metadata.version('tensorflow')}"
+    (folder / "bf16_speed.json").write_text(json.dumps({processor: 1.0, f"{processor} with XLA": 1.0}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFFT_CACHE", str(folder))
         yield folder

@@ -185,8 +185,9 @@ def test_a_failed_child_shows_the_tail_of_its_errors():
 @pytest.fixture
 def arguments(tmp_path, monkeypatch):
     """A command line whose files are there: six rows, and a checkpoint that no fake contender opens."""
-    # Of which ours, as it is faked below, takes a quarter.
-    monkeypatch.setattr(whole_job, "product_peak", lambda: 6 * 3 * (4 * 16 + 2 * 32) * 25.0 * 50.0 * 4)
+    # Of that in bfloat16 ours, as it is faked below, takes a quarter.
+    ours = 6 * 3 * (4 * 16 + 2 * 32) * 25.0 * 50.0
+    monkeypatch.setattr(whole_job, "product_peaks", lambda: {"no": ours * 2, "bf16": ours * 4})
     data, checkpoint = tmp_path / "data", tmp_path / "model"
     (data / "mrpc").mkdir(parents=True)
     checkpoint.mkdir()
@@ -209,7 +210,7 @@ output_dir = pathlib.Path(sys.argv[2])
 output_dir.mkdir()
 timing = {"train_seconds": 2.0, "total_seconds": 3.0, "train_samples_per_second": 20.0}
 timing |= {"first_step_seconds": 1.0, "steady_samples_per_second": 25.0}
-metrics = {"eval": {"accuracy": 0.5, "f1": 0.5}, "timing": timing, "environment": {"device": "none"}}
+metrics = {"eval": {"accuracy": 0.5, "f1": 0.5}, "timing": timing, "environment": {"mixed_precision": "bf16"}}
 metrics["train"] = {"epochs": 40.0 if sys.argv[3] == "True" else 1.0, "rows": 4, "tokens": 200}
 (output_dir / "metrics.json").write_text(json.dumps(metrics))
 """
@@ -240,9 +241,12 @@ def test_a_whole_bench_of_fake_contenders(monkeypatch, capsys, tmp_path, argumen
     assert whole_job.main([*arguments, "--max-train-samples", "4", "--output", str(output)]) == 0
     said = capsys.readouterr()
     order = [line.split()[2] for line in said.err.splitlines() if line.startswith("round ")]
-    ours, course, trainer, frozen = names = ["tfft", "keras_course", "hf_trainer", "tfft_features"]
-    second, third = [course, trainer, frozen, ours], [trainer, frozen, ours, course]
-    assert order == [*names, *second, *third, frozen, ours, course, trainer, *names]
+    ours, course, trainer, fast, frozen = names = [
+        *("tfft", "keras_course", "hf_trainer", "hf_trainer_fast", "tfft_features")
+    ]
+    second, third = [course, trainer, fast, frozen, ours], [trainer, fast, frozen, ours, course]
+    fourth, fifth = [fast, frozen, ours, course, trainer], [frozen, ours, course, trainer, fast]
+    assert order == [*names, *second, *third, *fourth, *fifth]
     assert "an epoch takes 2.5% (2.5%-2.5%) of one of full" in " ".join(said.out.split())
     assert "2.00 (2.00-2.00)" in said.out and "More than 1 is better for tfft" in said.out
     report = json.loads(output.read_text(encoding="utf-8"))
@@ -251,10 +255,44 @@ def test_a_whole_bench_of_fake_contenders(monkeypatch, capsys, tmp_path, argumen
     assert report["times_better_than"][course]["total_seconds"]["median"] == 2.0
     assert report["runs"][ours][0]["steady_tokens_per_second"] == 25.0 * 50.0
     assert report["runs"][ours][0]["peak_share"] == pytest.approx(0.25)
-    assert report["runs"][trainer][0]["peak_share"] == pytest.approx(0.05)
+    assert report["runs"][trainer][0]["peak_share"] == pytest.approx(0.1)
+    assert report["runs"][fast][0]["peak_share"] == pytest.approx(0.05)
     assert report["settings"]["train_samples"] == 4
     assert report["machine"]["cores"] >= 1 and "python" in report["versions"]["peers"]
     assert list(tmp_path.glob("*.part")) == []
+
+
+def test_another_data_set_beside_some_of_the_contenders(monkeypatch, capsys, tmp_path, arguments):
+    """Everybody is told its columns; without feature extraction nothing is said of it."""
+    told = {}
+    fakes = {"our_command": whole_job.our_command, "peer_command": whole_job.peer_command}
+    monkeypatch.setattr(
+        whole_job,
+        "our_command",
+        lambda settings, folder, frozen=False: (
+            told.update(tfft=fakes["our_command"](settings, folder, frozen))
+            or [sys.executable, "-c", OUR_FAKE, str(settings.train_file), str(folder), str(frozen)]
+        ),
+    )
+    monkeypatch.setattr(
+        whole_job,
+        "peer_command",
+        lambda python, script, *rest: (
+            told.update({script: fakes["peer_command"](python, script, *rest)}) or [sys.executable, "-c", PEER_FAKE]
+        ),
+    )
+    (pathlib.Path(arguments[1]) / "mrpc").rename(pathlib.Path(arguments[1]) / "sst2")
+    output = tmp_path / "bench.json"
+    wanted = ["--dataset", "sst2", "--beside", "hf_trainer_fast", "--max-train-samples", "4", "--rounds", "1"]
+    assert whole_job.main([*arguments, *wanted, "--output", str(output)]) == 0
+    assert "Feature extraction" not in capsys.readouterr().out
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert set(report["runs"]) == {"tfft", "hf_trainer_fast"} and "frozen_epoch_share" not in report
+    assert report["settings"]["dataset"] == "sst2"
+    assert {'data.text_columns=["sentence"]', "data.label_column=label"} <= set(told["tfft"])
+    columns = told["hf_trainer.py"]
+    assert columns[columns.index("--text-columns") + 1 :] == ["sentence", "--bf16", "--group-by-length"]
+    assert columns[columns.index("--label-column") + 1] == "label"
 
 
 def test_a_contender_without_a_usable_report_ends_the_bench_with_status_1(monkeypatch, capsys, arguments):
@@ -274,7 +312,19 @@ def test_a_checkpoint_of_unknown_sizes_is_said_with_status_2(capsys, arguments):
 
 @pytest.mark.slow
 def test_the_processors_product_is_measured_in_a_process():
-    assert whole_job.product_peak() > 1e6
+    peaks = whole_job.product_peaks()
+    assert set(peaks) == {"no", "bf16"} and min(peaks.values()) > 1e6
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        *[("tfft", "bf16"), ("tfft_features", "bf16"), ("keras_course", "no")],
+        *[("hf_trainer", "no"), ("hf_trainer_fast", "bf16")],
+    ],
+)
+def test_what_a_contender_computes_in(name, precision):
+    assert whole_job.precision_of(name, {"environment": {"mixed_precision": "bf16"}}) == precision
 
 
 def test_a_failed_contender_ends_the_bench_with_status_1(monkeypatch, capsys, arguments):
@@ -430,3 +480,15 @@ def test_students_are_trained_by_valid_recipes(task: str, monkeypatch: pytest.Mo
         assert (module == "tfft.distill") == (chosen.distillation is not None)
         if chosen.distillation is not None:
             assert chosen.distillation.teacher == str(distillation.folder_of(runs, task, distillation.TEACHER, 7))
+
+
+def test_adaptation_is_trained_by_valid_recipes(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    adaptation = load_script(BENCHMARKS / "adaptation.py", "bench_adaptation")
+    (tmp_path / "recipe.yaml").write_text("{}\n")
+    found = []
+    for row in adaptation.ROWS:
+        chosen = recipe.load(str(tmp_path / "recipe.yaml"), adaptation.settings_of(row, tmp_path, epochs=2))
+        further = chosen.training.further_pretraining
+        found.append(further and (further.epochs, further.train_file))
+    assert found == [None, (2.0, None), (2.0, str(tmp_path / "texts.csv"))]

@@ -47,6 +47,12 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
         "distillation.logits_weight",
         "got 0.5; expected 0, since task is fill-mask: logits of every token of a vocabulary are too many to keep",
     ),
+    "a temperature of no logits": (
+        (TEACHER, HIDDEN, *TEXT, NO_LOGITS, "distillation.temperature=3"),
+        (TEACHER, HIDDEN, *TEXT, NO_LOGITS),
+        "distillation.temperature",
+        "got 3.0; expected 2.0, since task is fill-mask: there are no logits to soften",
+    ),
     "text without labels, and nothing for the head": (
         (TEACHER, HIDDEN, *TEXT, NO_LOGITS, UNLABELLED),
         (TEACHER, HIDDEN, *TEXT, NO_LOGITS),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -37,7 +35,7 @@ def embedded(model: keras.Model) -> tf.Tensor:
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "mpnet"])
-def test_a_students_embeddings_are_its_teachers_as_far_as_they_fit(family: str, tmp_path: Path) -> None:
+def test_a_students_embeddings_are_its_teachers_as_far_as_they_fit(family: str) -> None:
     teacher, student = families.make(family), families.make(family, hidden_size=8)
     whole, same = families.make(family), families.make(family)
     directions = starts.start_embeddings(student, teacher)

@@ -50,7 +50,7 @@ def test_example_shows_what_happens(example: Docstring, monkeypatch: pytest.Monk
 
 
 def test_hardly_any_example_is_skipped() -> None:
-    """`tfft.fit` shows the quickstart: a minute, with a checkpoint of 90 MB. It has tests of its own."""
+    """`tfft.fit` shows the quickstart, which takes most of a minute. It has tests of its own."""
     skipped = [one.place for one in EXAMPLES if re.search(r"doctest:.*\+SKIP", one.text)]
     assert skipped == ["tfft/fit.py:fit"]
 

@@ -14,7 +14,8 @@ from tfft.errors import RunError
 from tfft.hardware import Device, Precision
 
 PLAIN = Device("cpu", "a processor")
-AMX = Device("cpu", "a processor", has_amx=True)
+AMX = Device("cpu", "a processor", bf16_unit="AMX")
+AVX512 = Device("cpu", "a processor", bf16_unit="AVX512-BF16")
 AMPERE = Device("gpu", "A100", (8, 0))
 ADA = Device("gpu", "L4", (8, 9))
 TURING = Device("gpu", "T4", (7, 5))
@@ -26,7 +27,7 @@ UNKNOWN = Device("gpu", "GPU")
 @pytest.mark.parametrize(
     ("device", "name", "reason"),
     [
-        (PLAIN, "no", "the processor has no AMX"),
+        (PLAIN, "no", "the processor has no AMX or AVX512-BF16"),
         (AMPERE, "bf16", "the GPU has bfloat16"),
         (ADA, "bf16", "the GPU has bfloat16"),
         (TURING, "fp16", "the GPU has float16"),
@@ -46,9 +47,9 @@ def products(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The precisions whose product was measured: bfloat16 three times as fast."""
     measured: list[str] = []
 
-    def peak(precision: str) -> float:
+    def peak(precision: str, xla: bool = False) -> float:
         measured.append(precision)
-        return {"no": 1e9, "bf16": 3e9}[precision]
+        return {"no": 1e9, "bf16": 1.2e9 if xla else 3e9}[precision]
 
     monkeypatch.setenv("TFFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(hardware, "product_peak", peak)
@@ -58,18 +59,30 @@ def products(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 def test_amx_is_measured_once_on_a_machine(products: list[str]) -> None:
     for _ in range(2):
         found = hardware.choose_precision("auto", AMX)
-        assert found == Precision("bf16", "the processor has AMX, and its products were 3.0 times as fast")
+        assert found == Precision("bf16", "the processor has AMX: its products were 3.0 times as fast")
     assert sorted(products) == ["bf16", "no"]
-    hardware.choose_precision("auto", Device("cpu", "another processor", has_amx=True))
+    hardware.choose_precision("auto", Device("cpu", "another processor", bf16_unit="AMX"))
     hardware.choose_precision("auto", AMX)
     assert len(products) == 4
 
 
-def test_amx_that_is_not_fast_is_not_taken(products: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "product_peak", lambda precision: 1e9)
-    assert hardware.choose_precision("auto", AMX) == Precision(
-        "no", "the processor has AMX, but its bfloat16 was only 1.0 times as fast"
+@pytest.mark.parametrize("device", [AMX, AVX512])
+def test_a_unit_that_is_not_fast_is_not_taken(
+    products: list[str], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "product_peak", lambda precision, xla: 1e9)
+    assert hardware.choose_precision("auto", device) == Precision(
+        "no", f"the processor has {device.bf16_unit}, but bfloat16 was only 1.0 times as fast"
     )
+
+
+def test_what_xla_makes_of_a_unit_is_measured_by_itself(products: list[str]) -> None:
+    assert hardware.choose_precision("auto", AVX512).name == "bf16"
+    assert hardware.choose_precision("auto", AVX512, xla=True) == Precision(
+        "no", "the processor has AVX512-BF16, but bfloat16 was only 1.2 times as fast under XLA"
+    )
+    assert hardware.choose_precision("auto", AVX512).name == "bf16"
+    assert len(products) == 4
 
 
 @pytest.mark.parametrize("spoilt", ["{", "[]", '{"a": "b"}'])
@@ -86,12 +99,12 @@ def test_a_cache_that_cannot_be_written_is_done_without(products: list[str], tmp
     assert hardware.choose_precision("auto", AMX).name == "bf16"
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
-def test_a_products_operations_a_second(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+@pytest.mark.parametrize(("precision", "xla"), [("no", False), ("bf16", False), ("bf16", True), ("fp16", False)])
+def test_a_products_operations_a_second(monkeypatch: pytest.MonkeyPatch, precision: str, xla: bool) -> None:
     monkeypatch.setattr(hardware, "PRODUCT_SIZE", 16)
     clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 21.0, 30.0, 33.0])  # the first, slow one is left out
     monkeypatch.setattr(hardware.time, "perf_counter", lambda: next(clock))
-    assert hardware.product_peak(precision) == 2 * 16**3
+    assert hardware.product_peak(precision, xla) == 2 * 16**3
 
 
 def test_tf32_is_told_where_it_is_used() -> None:
@@ -115,12 +128,20 @@ def test_every_precision_has_a_policy() -> None:
     assert set(hardware.POLICIES) == {"no", "bf16", "fp16"}
 
 
-@pytest.mark.parametrize("has_amx", [True, False])
-def test_this_machines_processor_is_found(has_amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("flags", "unit"),
+    [
+        ({"avx2"}, None),
+        ({"avx2", "avx512_bf16"}, "AVX512-BF16"),
+        ({"avx512_bf16", "amx_bf16"}, "AMX"),
+        ({"avx512f", "avx512_fp16"}, None),
+    ],
+)
+def test_this_machines_processor_is_found(flags: set[str], unit: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
-    monkeypatch.setattr(environment, "processor_flags", lambda: {"avx2", "amx_bf16"} if has_amx else {"avx2"})
+    monkeypatch.setattr(environment, "processor_flags", lambda: flags)
     monkeypatch.setattr(environment, "processor_name", lambda: "a processor")
-    assert hardware.find_device() == Device("cpu", "a processor", has_amx=has_amx)
+    assert hardware.find_device() == Device("cpu", "a processor", bf16_unit=unit)
     assert hardware.find_device().reason == "TensorFlow sees no GPU here"
     assert hardware.find_device("cpu").reason == "as asked"
 

@@ -22,6 +22,7 @@ RANKS = (
         "recipe",
         "whole",
         "lock",
+        "tensors_file",
         "states",
         "interrupts",
         "drawing",

@@ -187,6 +187,28 @@ def test_saved_weights_go_back_into_the_model(tiny_checkpoint: Path, tmp_path: P
     assert again("a good day")["input_ids"] == tokenizer("a good day")["input_ids"]
 
 
+@pytest.mark.parametrize("largest", [save.LARGEST_FILE, 0])
+def test_a_model_is_written_as_transformers_writes_it(
+    tiny: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    """By our writer, and by theirs where it may have to be parted."""
+    monkeypatch.setattr(save, "LARGEST_FILE", largest)
+    save.save(tiny.model, None, tmp_path / "ours", {"beside:0": np.array([1.5], np.float32)})
+    tiny.model.save_pretrained(tmp_path / "theirs", safe_serialization=True)
+    ours, theirs = (safetensors.numpy.load_file(tmp_path / name / "model.safetensors") for name in ("ours", "theirs"))
+    if largest:
+        assert ours.pop("beside:0") == 1.5
+    assert ours.keys() == theirs.keys()
+    for name, values in theirs.items():
+        np.testing.assert_array_equal(ours[name], values)
+    with safetensors.safe_open(tmp_path / "ours" / "model.safetensors", framework="numpy") as file:
+        assert file.metadata() == {"format": "tf"}
+    names = [{one.name for one in (tmp_path / folder).iterdir()} for folder in ("ours", "theirs")]
+    assert names[0] == names[1]
+    configs = [(tmp_path / folder / "config.json").read_text() for folder in ("ours", "theirs")]
+    assert configs[0] == configs[1]
+
+
 def test_weights_of_another_model_do_not_go_back(tiny: Loaded, tiny_checkpoint: Path, tmp_path: Path) -> None:
     tiny.model.save_pretrained(tmp_path / "three")
     with pytest.raises(ValueError, match=r"three was not written by this model.*classifier"):

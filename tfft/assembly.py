@@ -111,7 +111,7 @@ def assemble(
     distribution = hardware.choose_distribution(
         runtime.strategy, _hindrance(recipe), runtime.tpu_name, cluster, runtime.workers_timeout_seconds
     )
-    precision = hardware.choose_precision(runtime.mixed_precision, device)
+    precision = hardware.choose_precision(runtime.mixed_precision, device, runtime.xla)
     max_length = checkpoint.choose_max_length(recipe.data.max_length, tokenizer, source.config)
     prepared = prepare(recipe, given, source, tokenizer, max_length, voice, None if teacher is None else teacher.names)
     problem = problems.make(prepared.label_map)

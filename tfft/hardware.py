@@ -26,7 +26,9 @@ _FP16_CAPABILITY = (7, 0)
 # Below it an NVIDIA GPU does not compute in float16 at all.
 _LEAST_FP16_CAPABILITY = (5, 3)
 
-# A processor with AMX computes in bfloat16 where its products are at least so many times as fast.
+# What multiplies bfloat16 matrices in processors, by its name in Linux; the faster one first.
+_BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
+# A processor with one of them computes in bfloat16 where its products are at least so many times as fast.
 _WORTHWHILE = 1.5
 PRODUCT_SIZE = 2048
 PRODUCT_REPEATS = 3
@@ -43,14 +45,14 @@ class Device:
         kind: `cpu`, `gpu` or `tpu`.
         name: the processor's or the GPU's name, or what shows that there is a TPU.
         compute_capability: of an NVIDIA GPU, else None.
-        has_amx: whether the processor multiplies bfloat16 matrices in AMX tiles.
+        bf16_unit: by what the processor multiplies bfloat16 matrices, `AMX` or `AVX512-BF16`; None without either.
         reason: why it was taken, in words.
     """
 
     kind: str
     name: str
     compute_capability: tuple[int, int] | None = None
-    has_amx: bool = False
+    bf16_unit: str | None = None
     reason: str = field(default="", compare=False)
 
 
@@ -177,7 +179,9 @@ def find_device(wanted: str = "auto", tpu_name: str | None = None) -> Device:
         name, capability = details.get("device_name", "GPU"), details.get("compute_capability")
         return Device("gpu", name, capability, reason="a GPU is there" if wanted == "auto" else "as asked")
     reason = "as asked" if wanted == "cpu" else "TensorFlow sees no GPU here"
-    return Device("cpu", environment.processor_name(), None, "amx_bf16" in environment.processor_flags(), reason)
+    flags = environment.processor_flags()
+    unit = next((name for flag, name in _BF16_UNITS.items() if flag in flags), None)
+    return Device("cpu", environment.processor_name(), None, unit, reason)
 
 
 def uses_tpu(wanted: str) -> bool:
@@ -295,8 +299,10 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def choose_precision(wanted: str, device: Device) -> Precision:
+def choose_precision(wanted: str, device: Device, xla: bool = False) -> Precision:
     """The precision for `runtime.mixed_precision`: as asked, or for `auto` by what the device computes fast.
+
+    `xla`, that steps are compiled, matters to processors: XLA's products there need not use the units of oneDNN's.
 
     Raises:
         HardwareError: one is asked for that the device does not compute in.
@@ -318,12 +324,15 @@ def choose_precision(wanted: str, device: Device) -> Precision:
         if device.compute_capability >= _FP16_CAPABILITY:
             return Precision("fp16", "the GPU has float16 matrix units and none for bfloat16")
         return Precision("no", "the GPU has no matrix units for 16-bit types")
-    if device.has_amx:
-        times = _bf16_speed(device)
-        if times >= _WORTHWHILE:
-            return Precision("bf16", f"the processor has AMX, and its products were {times:.1f} times as fast")
-        return Precision("no", f"the processor has AMX, but its bfloat16 was only {times:.1f} times as fast")
-    return Precision("no", "the processor has no AMX, so 16-bit types would be slower")
+    unit = device.bf16_unit
+    if unit is None:
+        units = " or ".join(_BF16_UNITS.values())
+        return Precision("no", f"the processor has no {units}, so 16-bit types would be slower")
+    times = _bf16_speed(device, xla)
+    if times >= _WORTHWHILE:
+        return Precision("bf16", f"the processor has {unit}: its products were {times:.1f} times as fast")
+    under = " under XLA" if xla else ""
+    return Precision("no", f"the processor has {unit}, but bfloat16 was only {times:.1f} times as fast{under}")
 
 
 def _computes_in(precision: str, device: Device) -> bool:
@@ -334,16 +343,16 @@ def _computes_in(precision: str, device: Device) -> bool:
     return device.compute_capability is None or device.compute_capability >= least
 
 
-def _bf16_speed(device: Device) -> float:
+def _bf16_speed(device: Device, xla: bool) -> float:
     """How many times as fast as in float32 a product is in bfloat16: measured once, and remembered for the machine."""
     path = locations.cache_folder() / "bf16_speed.json"
-    key = f"{device.name}, TensorFlow {tf.__version__}"
+    key = f"{device.name}, TensorFlow {tf.__version__}{' with XLA' if xla else ''}"
     known: dict[str, float] = {}
     # None is there yet, or none that can be read.
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         known = {name: float(times) for name, times in json.loads(path.read_text(encoding="utf-8")).items()}
     if key not in known:
-        known[key] = product_peak("bf16") / product_peak("no")
+        known[key] = product_peak("bf16", xla) / product_peak("no", xla)
         with contextlib.suppress(OSError):  # a cache that cannot be written is one that does not help
             path.parent.mkdir(parents=True, exist_ok=True)
             written = path.with_suffix(f".{os.getpid()}")
@@ -352,15 +361,16 @@ def _bf16_speed(device: Device) -> float:
     return known[key]
 
 
-def product_peak(precision: str) -> float:
+def product_peak(precision: str, xla: bool = False) -> float:
     """Operations a second of one large matrix product in `precision` (`no`, `bf16`, `fp16`), the best of a few."""
+    product = tf.function(tf.linalg.matmul, jit_compile=True, autograph=False) if xla else tf.linalg.matmul
     kind = tf.as_dtype(_PRODUCT_TYPES[precision])
     matrix = tf.cast(tf.random.stateless_normal((PRODUCT_SIZE, PRODUCT_SIZE), seed=(0, 0)), kind)
     seconds = []
     for _ in range(PRODUCT_REPEATS + 1):
         began = time.perf_counter()
         # Copied back, since a GPU's product is only begun when the call returns.
-        tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
+        product(matrix, matrix)[0, 0].numpy()
         seconds.append(time.perf_counter() - began)
     return 2 * PRODUCT_SIZE**3 / min(seconds[1:])
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 
-from tfft import problems, temperatures
+from tfft import hardware, problems, temperatures
+from tfft.backend import keras
 from tfft.data.labels import LabelMap
 from tfft.data.windows import TRUNCATE, LongText
-from tfft.errors import RunError
-from tfft.models import checkpoint, save, trained
+from tfft.errors import HardwareError, RunError
+from tfft.models import checkpoint, faster, save, trained
 from tfft.predictor import Predictor
 from tfft.run_directory import check_weights, find_model, recipe_of
 
 
-def load(run: str | os.PathLike[str], *, calibrated: bool = False) -> Predictor:
+def load(run: str | os.PathLike[str], *, calibrated: bool = False, mixed_precision: str = "no") -> Predictor:
     """What predicts by the model of a run, or by one that somebody saved.
 
     Args:
@@ -22,13 +23,18 @@ def load(run: str | os.PathLike[str], *, calibrated: bool = False) -> Predictor:
             its labels are; one output without `problem_type` is a number, as in Transformers.
         calibrated: give probabilities at the temperature that `tfft.evaluate` has fitted for the run; decisions are
             the same.
+        mixed_precision: what the encoder computes in, as in `runtime.mixed_precision`: `bf16` or `fp16`, or `auto` for
+            what this device is fast at. Probabilities then differ by some thousandths. `no` is Keras's global policy.
 
     Raises:
+        HardwareError: a precision is asked for that there is not, or that the device does not compute in.
         RunError: there is no such folder, or the run in it is not finished, or its weights are not those that it has
             written; or it has no temperature for these weights.
         RecipeError: the run's recipe cannot be read, as where a newer tfft wrote it.
         ModelError: the model cannot be loaded, or is for something other than labels of texts or words.
     """
+    if mixed_precision not in ("auto", *hardware.POLICIES):
+        raise HardwareError(f"mixed_precision: got {mixed_precision!r}; expected auto, {', '.join(hardware.POLICIES)}")
     folder = find_model(run)
     recipe = recipe_of(folder)
     model_folder = folder if recipe is None else folder / "model"
@@ -44,7 +50,7 @@ def load(run: str | os.PathLike[str], *, calibrated: bool = False) -> Predictor:
     if isinstance(problem, problems.MultiLabel):
         problem.threshold = getattr(source.config, "threshold", problem.threshold)
     section = None if recipe is None else recipe.data
-    model = trained.load(source)
+    model = _model_in(mixed_precision, source)
     temperature = 1.0
     if calibrated:
         temperature = temperatures.read(folder, save.fingerprint(model)).temperature
@@ -60,3 +66,14 @@ def load(run: str | os.PathLike[str], *, calibrated: bool = False) -> Predictor:
         section.text_columns if section else None,
         temperature=temperature,
     )
+
+
+def _model_in(mixed_precision: str, source: checkpoint.Checkpoint) -> keras.Model:
+    if mixed_precision == "no":
+        return trained.load(source)
+    precision = hardware.choose_precision(mixed_precision, hardware.find_device())
+    with hardware.computing_in(precision):
+        model = trained.load(source)
+    # 16-bit layers as they are lose in casts what their products gain.
+    faster.accelerate(model)
+    return model

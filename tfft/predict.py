@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Rows that are in memory at once, and that are lost at most where a job is broken off.
 ROWS_AT_ONCE = 1024
 # Options of one of the command's two doors.
-_OF_RUNS = ("input", "output", "columns", "prefix", "encoding", "rows_at_once", "overwrite")
+_OF_RUNS = ("input", "output", "columns", "prefix", "encoding", "rows_at_once", "overwrite", "mixed_precision")
 _OF_TASKS = ("model", "context", "candidate_labels", "max_new_tokens", "seed", "aggregation_strategy")
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tfft import loaded
 
-    predictor = loaded.load(arguments.run, calibrated=arguments.calibrated)
+    predictor = loaded.load(arguments.run, calibrated=arguments.calibrated, mixed_precision=arguments.mixed_precision)
     predictor = dataclasses.replace(predictor, batch_size=arguments.batch_size)
     predictor.check_top_k(arguments.top_k)
     added = columns_of(predictor, arguments.top_k, arguments.prefix)
@@ -97,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefix", default="", help="what the names of added columns begin with")
     parser.add_argument("--encoding", default="utf-8", help="of the file (default: utf-8)")
     parser.add_argument("--batch-size", type=command.positive, default=32, help="texts in a batch (default: 32)")
+    parser.add_argument(
+        "--mixed-precision",
+        choices=("auto", "no", "bf16", "fp16"),
+        default="no",
+        help="what the model computes in; auto takes what this device is fast at (default: no, float32)",
+    )
     parser.add_argument(
         "--rows-at-once",
         type=command.positive,
@@ -274,6 +280,8 @@ def predict_file(
     try:
         with lock.held(output.with_name(f"{output.name}.lock")), voice.bar() as bar:
             done = unfinished.begin(overwrite)
+            if about["computes_in"] != ["float32"]:
+                voice.say(f"computing in {' and '.join(about['computes_in'])}")
             if done:
                 voice.say(f"{done:,} of {total:,} rows were answered before; it goes on there")
             task = bar.add_task("predicting", total=total, completed=done, detail="")
@@ -309,6 +317,7 @@ def _about(predictor: Predictor, rows: RowsFile, added: Sequence[Column]) -> dic
         "max_length": predictor.max_length,
         "long_text": dataclasses.asdict(predictor.long_text),
         "window_pooling": predictor.window_pooling,
+        "computes_in": sorted({one.compute_dtype for one in predictor.model.submodules if hasattr(one, "kernel")}),
     }
 
 

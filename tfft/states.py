@@ -7,7 +7,6 @@ that training changes, `state.json` where it stood and the checksum of the other
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import shutil
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from tfft import tensors_file
 from tfft.whole import sha256, whole_folder
 
 TENSORS, FACTS = "tensors.safetensors", "state.json"
@@ -26,13 +26,6 @@ PREFIX = "step-"
 KEPT = 2
 # Raised whenever what a state holds, or what it means, changes.
 FORMAT = 3
-# What safetensors calls the types.
-_TYPES = {
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-    **{"bfloat16": "BF16", "bool": "BOOL"},
-}
 
 
 @dataclass(frozen=True)
@@ -72,34 +65,12 @@ def write(
     """
     folder = root / f"{PREFIX}{step:08d}"
     with whole_folder(folder) as target:
-        about = {"format": FORMAT, "sha256": _write_tensors(target / TENSORS, tensors), "facts": _to_json(facts)}
+        about = {"format": FORMAT, "sha256": tensors_file.write(target / TENSORS, tensors), "facts": _to_json(facts)}
         (target / FACTS).write_text(json.dumps(about, allow_nan=False), encoding="utf-8")
     for old in folders(root)[:-KEPT]:
         if old not in spared:
             shutil.rmtree(old)
     return folder
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Any]) -> str:
-    """Writes a file of safetensors, whose library would copy all of them at once; its SHA-256."""
-    header: dict[str, Any] = {}
-    end = 0
-    for name, one in tensors.items():
-        kind = np.dtype(getattr(one.dtype, "as_numpy_dtype", one.dtype))
-        begin, end = end, end + math.prod(one.shape) * kind.itemsize
-        header[name] = {"dtype": _TYPES[kind.name], "shape": [*one.shape], "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        for part in (len(text).to_bytes(8, "little"), text):
-            digest.update(part)
-            file.write(part)
-        for one in tensors.values():
-            values = (one.numpy() if hasattr(one, "numpy") else one).tobytes()
-            digest.update(values)
-            file.write(values)
-    return digest.hexdigest()
 
 
 def folders(root: Path) -> list[Path]:

@@ -1,16 +1,19 @@
 """Our whole job against two peers on MRPC, interleaved: what `make bench` runs.
 
     python tests/benchmarks/whole_job.py --data DIR --checkpoint DIR
+    python tests/benchmarks/whole_job.py --data DIR --dataset sst2 --max-train-samples 0 --beside hf_trainer_fast
 
 One round runs each contender once, as a command of its own, from start to exit: `tfft.fit`, the Keras course flow
 (`peers/keras_course.py`, in this same environment) and Hugging Face's Trainer on PyTorch (`peers/hf_trainer.py`, in the
-environment of `--peers-python`); and `tfft.fit` once more with feature extraction, for what one of its epochs takes.
-Who starts is rotated from round to round. Machine noise is large, so every ratio is taken inside a round and only then
-is the median formed; absolute figures of different sessions say nothing.
+environment of `--peers-python`) as it is and in its fast way, bfloat16 and rows of like length together; and `tfft.fit`
+once more with feature extraction, for what one of its epochs takes. Who starts is rotated from round to round. Machine
+noise is large, so every ratio is taken inside a round and only then is the median formed; absolute figures of different
+sessions say nothing.
 
 Steady steps are all but the first few and the first of every epoch. What the processor can multiply is measured before
-every round, and a contender's share of it is that of the layers' matrix products, 6 operations a parameter and real
-token (Kaplan et al. 2020, table 1): attention's own products, a few hundredths of that here, are left out.
+every round, in float32 and in bfloat16. A contender's share of it, in its own precision, is that of the layers' matrix
+products, 6 operations a parameter and real token (Kaplan et al. 2020, table 1): attention's own products, a few
+hundredths of that here, are left out.
 
 All get the same files with the same rows. Ours gets an empty cache each time, because the peers keep none. Peak
 memory and the time to exit are taken from outside, alike for all; the other figures are each contender's own report.
@@ -40,8 +43,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TESTED_ROUNDS = 5
 OURS = "tfft"
+# What Trainer is told. The second is its fast way on a processor.
+TRAINERS: dict[str, tuple[str, ...]] = {"hf_trainer": (), "hf_trainer_fast": ("--bf16", "--group-by-length")}
 # Feature extraction: no contender, since it trains another model. Its epochs are short, so there are more of them.
 FROZEN, FROZEN_EPOCHS = "tfft_features", 20
+# Columns of each data set's files: texts, and label.
+DATASETS = {"mrpc": (("#1 String", "#2 String"), "Quality"), "sst2": (("sentence",), "label")}
 PACKAGES = ("tensorflow", "tf_keras", "torch", "transformers", "datasets", "accelerate", "numpy")
 ERROR_TAIL_LINES = 25
 
@@ -97,11 +104,12 @@ class Settings:
     checkpoint: pathlib.Path
     train_file: pathlib.Path
     validation_file: pathlib.Path
+    text_columns: tuple[str, ...]
+    label_column: str
     peers_python: pathlib.Path
     epochs: int
     batch_size: int
     seed: int
-    trainer_options: tuple[str, ...]
 
 
 # --- arithmetic ---
@@ -146,7 +154,7 @@ def summary(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[s
     return {
         "figures": figures,
         "times_better_than": ratios,
-        "frozen_epoch_share": vars(epoch_shares(runs[FROZEN], runs[OURS])),
+        **({"frozen_epoch_share": vars(epoch_shares(runs[FROZEN], runs[OURS]))} if FROZEN in runs else {}),
     }
 
 
@@ -176,8 +184,8 @@ def our_command(settings: Settings, output_dir: pathlib.Path, frozen: bool = Fal
         f"data.validation_file={settings.validation_file}",
         "~data.dataset_name",
         "~data.dataset_config_name",
-        "data.text_columns=['#1 String','#2 String']",
-        "data.label_column=Quality",
+        f"data.text_columns={json.dumps(settings.text_columns)}",
+        f"data.label_column={settings.label_column}",
         "data.batching=bucketed",
         f"training.num_train_epochs={FROZEN_EPOCHS if frozen else settings.epochs}",
         f"training.per_device_train_batch_size={settings.batch_size}",
@@ -200,9 +208,10 @@ def peer_command(python: str | pathlib.Path, script: str, settings: Settings, op
         "--epochs": settings.epochs,
         "--batch-size": settings.batch_size,
         "--seed": settings.seed,
+        "--label-column": settings.label_column,
     }
     given = [text for name, value in arguments.items() for text in (name, str(value))]
-    return [str(python), str(HERE / "peers" / script), *given, *options]
+    return [str(python), str(HERE / "peers" / script), *given, "--text-columns", *settings.text_columns, *options]
 
 
 def our_report(output_dir: pathlib.Path) -> dict[str, Any]:
@@ -275,7 +284,9 @@ def run_contender(name: str, settings: Settings) -> dict[str, Any]:
             OURS: our_command(settings, output_dir),
             FROZEN: our_command(settings, output_dir, frozen=True),
             "keras_course": peer_command(sys.executable, "keras_course.py", settings),
-            "hf_trainer": peer_command(settings.peers_python, "hf_trainer.py", settings, settings.trainer_options),
+        } | {
+            trainer: peer_command(settings.peers_python, "hf_trainer.py", settings, options)
+            for trainer, options in TRAINERS.items()
         }
         stdout, outside = measured(commands[name], os.environ | {"TFFT_CACHE": str(pathlib.Path(folder) / "cache")})
         try:
@@ -304,27 +315,36 @@ def matrix_parameters(checkpoint: pathlib.Path) -> int:
         ) from None
 
 
-def product_peak() -> float:
-    """Operations a second of a large float32 product, in a process of its own."""
-    code = "from tfft import throughput; print(throughput.product_peak('no'))"
+def product_peaks() -> dict[str, float]:
+    """Operations a second of a large product in float32 (`no`) and in bfloat16 (`bf16`), in a process of its own."""
+    of_each = "{one: hardware.product_peak(one) for one in ('no', 'bf16')}"
+    code = f"import json; from tfft import hardware; print(json.dumps({of_each}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode != 0:
         raise JobError(f"the matrix product could not be measured:\n{done.stderr.strip()[-500:]}")
-    return float(done.stdout)
+    return json.loads(done.stdout)
 
 
-def run_rounds(settings: Settings, rounds: int) -> dict[str, list[dict[str, Any]]]:
+def precision_of(name: str, run: Mapping[str, Any]) -> str:
+    """What a contender's products were computed in: ours says it, and Trainer is told."""
+    if name in (OURS, FROZEN):
+        return run["environment"]["mixed_precision"]
+    return "bf16" if "--bf16" in TRAINERS.get(name, ()) else "no"
+
+
+def run_rounds(settings: Settings, rounds: int, beside: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """All runs by contender, in the order of the rounds; says each round's figures as it ends."""
-    names = [OURS, "keras_course", "hf_trainer", FROZEN]
+    names = [OURS, *beside]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     matrices = matrix_parameters(settings.checkpoint)
     for round_index in range(rounds):
-        peak = product_peak()
+        peaks = product_peaks()
         of_round = {name: run_contender(name, settings) for name in rotated(names, round_index)}
         tokens = of_round[OURS]["tokens_per_sample"]
         for name, run in of_round.items():
             run["steady_tokens_per_second"] = run["steady_samples_per_second"] * tokens
-            run["peak_share"] = 6 * matrices * run["steady_tokens_per_second"] / peak
+            run["precision"] = precision_of(name, run)
+            run["peak_share"] = 6 * matrices * run["steady_tokens_per_second"] / peaks[run["precision"]]
             runs[name].append(run)
             shown = ", ".join(f"{f.title} {run[f.key]:,.{f.digits}f}" for f in FIGURES)
             print(f"round {round_index + 1}/{rounds}  {name:<14}  {shown}", file=sys.stderr, flush=True)
@@ -387,8 +407,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     data, checkpoint = os.environ.get("TFFT_DATA"), os.environ.get("TFFT_CHECKPOINT")
+    others = ("keras_course", *TRAINERS, FROZEN)
     parser.add_argument(
         "--data", type=pathlib.Path, default=data, help="folder of data sets, with mrpc/ in it (default: $TFFT_DATA)"
+    )
+    parser.add_argument("--dataset", choices=sorted(DATASETS), default="mrpc")
+    parser.add_argument(
+        "--beside", nargs="+", choices=others, default=list(others), help="who is measured with ours (default: all)"
     )
     parser.add_argument(
         "--checkpoint",
@@ -402,9 +427,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument(
-        "--trainer-fast", action="store_true", help="gives Trainer its fast way: --bf16 --group-by-length"
-    )
     parser.add_argument("--output", type=pathlib.Path, help="JSON file for all runs, the summary and the machine")
     args = parser.parse_args(arguments)
     for name in ("rounds", "epochs", "batch_size"):
@@ -422,10 +444,12 @@ def check_setup(args: argparse.Namespace) -> None:
     if not args.peers_python.is_file():
         raise SetupError(f"--peers-python: {args.peers_python} is missing; `make bench-setup` builds it")
     if args.data is None:
-        raise SetupError("--data is missing: give the folder that holds mrpc/train.tsv, or set TFFT_DATA to it")
+        raise SetupError(
+            f"--data is missing: give the folder that holds {args.dataset}/train.tsv, or set TFFT_DATA to it"
+        )
     for name in ("train.tsv", "dev.tsv"):
-        if not (args.data / "mrpc" / name).is_file():
-            raise SetupError(f"--data: {args.data} holds no mrpc/{name}")
+        if not (args.data / args.dataset / name).is_file():
+            raise SetupError(f"--data: {args.data} holds no {args.dataset}/{name}")
     if args.checkpoint is None:
         raise SetupError("--checkpoint is missing: give the model's folder, set TFFT_CHECKPOINT, or run `make setup`")
     if not (args.checkpoint / "model.safetensors").is_file():
@@ -450,6 +474,7 @@ def print_table(runs: Mapping[str, Sequence[Mapping[str, Any]]], rounds: int) ->
         table.add_row(figure.title, *cells, *ratios)
     shares = [spread([100 * run["peak_share"] for run in own]).text(1) for own in shown.values()]
     table.add_row("steady steps, % of the processor's product", *shares)
+    table.add_row("computed in", *(", ".join(sorted({run["precision"] for run in own})) for own in shown.values()))
     for figure in SCORES:
         table.add_row(
             figure.title, *(spread([r[figure.key] for r in own]).text(figure.digits) for own in shown.values())
@@ -460,12 +485,13 @@ def print_table(runs: Mapping[str, Sequence[Mapping[str, Any]]], rounds: int) ->
         "vs PEER: how many times better tfft is than that peer, compared within each round. More than 1 is better for "
         "tfft, less than 1 is worse: samples/s are ours ÷ the peer's, seconds and memory the peer's ÷ ours."
     )
-    share = epoch_shares(runs[FROZEN], runs[OURS])
-    console.print(
-        f"Feature extraction: an epoch takes {share.median:.1%} ({share.least:.1%}-{share.greatest:.1%}) of one of "
-        f"full fine-tuning, training and validation, over {FROZEN_EPOCHS} epochs; the encoder's one pass before is "
-        "not in it."
-    )
+    if FROZEN in runs:
+        share = epoch_shares(runs[FROZEN], runs[OURS])
+        console.print(
+            f"Feature extraction: an epoch takes {share.median:.1%} ({share.least:.1%}-{share.greatest:.1%}) of one of "
+            f"full fine-tuning, training and validation, over {FROZEN_EPOCHS} epochs; the encoder's one pass before is "
+            "not in it."
+        )
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
@@ -483,7 +509,7 @@ def bench(args: argparse.Namespace) -> None:
         print(
             f"note: --rounds {args.rounds} is fewer than {TESTED_ROUNDS}; the spread then says little", file=sys.stderr
         )
-    folder = args.data.absolute() / "mrpc"
+    folder = args.data.absolute() / args.dataset
     with tempfile.TemporaryDirectory(prefix="bench-rows-") as rows_folder:
         train_file = pathlib.Path(rows_folder) / "train.tsv"
         # Not splitlines, which would also break a row at characters like U+2028.
@@ -494,26 +520,28 @@ def bench(args: argparse.Namespace) -> None:
             checkpoint=args.checkpoint.absolute(),
             train_file=train_file,
             validation_file=folder / "dev.tsv",
+            text_columns=DATASETS[args.dataset][0],
+            label_column=DATASETS[args.dataset][1],
             # Not resolved: a virtual environment's python is a link, and only under its own name finds its packages.
             peers_python=args.peers_python.absolute(),
             epochs=args.epochs,
             batch_size=args.batch_size,
             seed=args.seed,
-            trainer_options=("--bf16", "--group-by-length") if args.trainer_fast else (),
         )
-        runs = run_rounds(settings, args.rounds)
+        runs = run_rounds(settings, args.rounds, args.beside)
     print_table(runs, args.rounds)
     if args.output:
         report = {
             "machine": machine(),
             "versions": environments,
             "settings": {
+                "dataset": args.dataset,
                 "train_samples": len(chosen) - 1,
                 "epochs": args.epochs,
                 "batch_size": args.batch_size,
                 "seed": args.seed,
                 "rounds": args.rounds,
-                "trainer_options": list(settings.trainer_options),
+                "trainer_options": TRAINERS,
             },
             "runs": runs,
             **summary(runs),

@@ -58,6 +58,27 @@ def test_a_loaded_run_answers_as_the_training_did(trained: tfft.FitResult, tmp_p
     assert [one.label for one in bare.predict(TEXTS)] == [one.label for one in after]
 
 
+def test_answers_in_16_bits(trained: tfft.FitResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained.output_dir
+    exact, rounded = tfft.load(run), tfft.load(run, mixed_precision="bf16")
+    computed = {one.compute_dtype for one in rounded.model.submodules if hasattr(one, "kernel")}
+    assert computed == {"bfloat16", "float32"}, "the encoder, and its head"
+    shares = [[one.probability for one in model.predict(TEXTS)] for model in (exact, rounded)]
+    np.testing.assert_allclose(shares[1], shares[0], atol=2e-2)
+    assert shares[0] != shares[1]
+    assert [one.probability for one in tfft.load(run).predict(TEXTS)] == shares[0], "nothing is left of it"
+    with pytest.raises(UserError, match="mixed_precision: got 'half'; expected auto, no, bf16, fp16"):
+        tfft.load(run, mixed_precision="half")
+
+    source, output = write_csv(tmp_path / "rows.csv", [(text,) for text in TEXTS], ("text",)), tmp_path / "out.csv"
+    arguments = ["--run", str(run), *files(source, output)]
+    assert predict.main([*arguments, "--mixed-precision", "bf16"]) == 0
+    assert "computing in bfloat16 and float32" in capsys.readouterr().out
+    np.testing.assert_allclose([float(row["probability"]) for row in read_csv(output)], shares[1], atol=1e-6)
+    with pytest.raises(UserError, match="--mixed-precision: goes with --run, and not with --task"):
+        predict.main(["--task", "ner", "--model", str(run), "--mixed-precision", "bf16", "A text."])
+
+
 def test_pairs(tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"a": text, "b": f"not {text}", "label": label} for text, label in rows_of(20)]
     result = fit(tmp_path, tiny_checkpoint, {"text_columns": ["a", "b"]}, task="text-classification", train=rows)

@@ -308,7 +308,7 @@ def test_a_teacher_that_does_not_fit_is_told_in_one_message(text: Job, tmp_path:
 
 def test_each_distance_is_learned_by_itself(text: Job) -> None:
     """The loss of hidden tokens counts next to nothing, so what falls is the distance."""
-    for name in ("hidden_weight", "sentence_weight", "relations_weight"):
+    for name in ("hidden_weight", "sentence_weight", "attention_weight", "relations_weight"):
         alone = {"hidden_weight": 0.0, "sentence_weight": 0.0, "relations_weight": 0.0, "relation_heads": None}
         section = {**alone, name: 1.0, "labels_weight": 1e-6}
         training = {"num_train_epochs": 8, "learning_rate": 1e-2, "eval_strategy": "no"}

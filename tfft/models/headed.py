@@ -21,6 +21,7 @@ from transformers import TFPreTrainedModel
 from transformers.modeling_tf_outputs import TFSequenceClassifierOutput
 from transformers.modeling_tf_utils import unpack_inputs
 
+from tfft import tensors_file
 from tfft.errors import ModelError
 from tfft.models import checkpoint as checkpoints
 from tfft.models.checkpoint import HEAD_CONFIG_FILE, Checkpoint
@@ -150,21 +151,19 @@ class Headed(TFPreTrainedModel):
 
         Raises:
             ValueError: `safe_serialization` is off; nothing but safetensors is written.
-            SafetensorError: the disk is full, or whatever else the system says.
+            OSError: the disk is full, or whatever else the system says.
         """
-        from safetensors.numpy import save_file
-
         if not safe_serialization:
             raise ValueError("save_pretrained: got safe_serialization=False; this model is saved as safetensors only")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         # As Transformers does: without the model's own name, with Keras's :0.
-        weights = {weight.name.partition("/")[2]: weight.numpy() for weight in self.weights}
+        weights = {weight.name.partition("/")[2]: weight for weight in self.weights}
         head = {name for name in weights if part_of(name) == HEAD}
         self.config.architectures = [self.encoder_architecture]
         self.config.save_pretrained(folder)
         for file, names in (("model.safetensors", weights.keys() - head), (HEAD_WEIGHTS_FILE, head)):
-            save_file({name: weights[name] for name in sorted(names)}, folder / file, metadata={"format": "tf"})
+            tensors_file.write(folder / file, {name: weights[name] for name in sorted(names)}, {"format": "tf"})
         (folder / HEAD_CONFIG_FILE).write_text(json.dumps(self.settings, indent=2) + "\n")
 
 

@@ -9,14 +9,16 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
+from tfft import tensors_file
 from tfft.backend import keras
 from tfft.models import lora
 from tfft.models.load import put_tensors, read_tensors
 from tfft.whole import system_errors
 
 ADAPTERS_FOLDER = "adapters"
+# In bytes: what is larger, `save_pretrained` parts.
+LARGEST_FILE = 5 * 10**9
 
 
 def save(
@@ -36,12 +38,34 @@ def save(
     if lora.has_adapters(model):
         lora.save_adapters(model, folder / ADAPTERS_FOLDER)
     with system_errors(folder), lora.merged(model):
-        model.save_pretrained(folder, safe_serialization=True)
-        path = folder / "model.safetensors"
-        if beside and path.is_file():
-            save_file({**load_file(path), **beside}, path, {"format": "tf"})
+        if _is_one_file(model):
+            _save_one_file(model, folder, beside)
+        else:
+            model.save_pretrained(folder, safe_serialization=True)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def _is_one_file(model: keras.Model) -> bool:
+    """Whether Transformers would write no more than a configuration and one file of weights."""
+    from transformers import TFPreTrainedModel
+
+    return (
+        type(model).save_pretrained is TFPreTrainedModel.save_pretrained
+        and not model.can_generate()
+        and sum(weight.shape.num_elements() * weight.dtype.size for weight in model.weights) <= LARGEST_FILE
+    )
+
+
+def _save_one_file(model: keras.Model, folder: Path, beside: Mapping[str, np.ndarray]) -> None:
+    """As Transformers writes it, whose `save_pretrained` would take memory for two copies of all weights."""
+    from transformers.modeling_tf_utils import strip_model_name_and_prefix
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__.removeprefix("TF")]
+    model.config.save_pretrained(folder)
+    tensors = {strip_model_name_and_prefix(weight.name): weight for weight in model.weights}
+    tensors_file.write(folder / "model.safetensors", {**tensors, **beside}, {"format": "tf"})
 
 
 def fingerprint(model: keras.Model) -> str:

@@ -15,6 +15,8 @@ _Found = Iterator[tuple[str, str]]
 # Weights of what only the teacher's whole pass can tell.
 INSIDE = ("hidden_weight", "sentence_weight", "attention_weight", "relations_weight")
 _STUDENT = "distillation.student"
+# What a recipe has that does not name it, as `DistillationSection` says.
+_USUAL_TEMPERATURE = 2.0
 
 
 def _got(values: Values, key: str, expected: str) -> tuple[str, str]:
@@ -45,6 +47,8 @@ def _weights_of_masked(values: Values) -> _Found:
     if values["distillation.logits_weight"]:
         expected = f"0, {why}: logits of every token of a vocabulary are too many to keep"
         yield _got(values, "distillation.logits_weight", expected)
+    if values["distillation.temperature"] != _USUAL_TEMPERATURE:
+        yield _got(values, "distillation.temperature", f"{_USUAL_TEMPERATURE}, {why}: there are no logits to soften")
     if not values["distillation.labels_weight"]:
         yield _got(values, "distillation.labels_weight", f"above 0, {why}: nothing else trains the head")
     if not any(values[f"distillation.{name}"] for name in INSIDE):
