@@ -76,6 +76,13 @@ def test_widths_pad_least_of_all_choices(seed: int) -> None:
     assert widths[-1] >= lengths.max()
 
 
+@pytest.mark.parametrize(("rows", "multiple"), [(5000, 2), (500, 4), (200, 8), (39, 64), (3, 64)])
+def test_rows_are_put_together_as_finely_as_batches_can_be_drawn_anew(rows: int, multiple: int) -> None:
+    lengths = np.random.default_rng(1).integers(1, 65, rows)
+    lengths[0] = 64
+    np.testing.assert_array_equal(batches.sizes(lengths, batch_size=10), batches.rounded_up(lengths, multiple))
+
+
 @pytest.mark.parametrize(
     ("lengths", "max_length", "widths"),
     [
@@ -190,8 +197,8 @@ def test_inputs_that_the_model_does_not_take_are_left_out(tiny_checkpoint: Path,
 
 def test_bucketed_takes_the_narrowest_planned_width_that_holds_its_rows(encoded: Encoded, tokenizer: Any) -> None:
     widths = batches.bucket_widths(encoded.lengths, 40, buckets=3)
-    dataset = batches.bucketed(encoded, labels_of(encoded), batch_size=8, widths=widths, seed=3, tokenizer=tokenizer)
-    for epoch in epochs(dataset, 7, 3):
+    dataset = batches.bucketed(encoded, labels_of(encoded), batch_size=2, widths=widths, seed=3, tokenizer=tokenizer)
+    for epoch in epochs(dataset, 27, 3):
         mixed = 0
         for inputs, rows, _ in epoch:
             own = np.asarray(widths)[np.searchsorted(widths, encoded.lengths[rows])]
@@ -412,7 +419,7 @@ def test_prediction_pads_little_and_says_how_many_batches(encoded: Encoded, toke
     assert int(dataset.cardinality()) == 7
     shapes = [batch["input_ids"].shape for batch in dataset.as_numpy_iterator()]
     longest = [encoded.lengths[order[start : start + 8]].max() for start in range(0, 53, 8)]
-    assert shapes == [(size, min(-(-most // 8) * 8, 40)) for size, most in zip([8] * 6 + [5], longest, strict=True)]
+    assert shapes == [(size, min(-(-most // 2) * 2, 40)) for size, most in zip([8] * 6 + [5], longest, strict=True)]
     assert shapes == sorted(shapes, key=lambda shape: shape[1])
 
 

@@ -31,11 +31,11 @@ def encoded_of(lengths: np.ndarray, lost: np.ndarray | None = None, from_cache: 
     return Encoded(np.zeros(offsets[-1], np.int32), None, offsets, none if lost is None else lost, from_cache)
 
 
-def make(data: dict[str, Any] | None = None, **training: Any) -> plan.Plan:
+def make(data: dict[str, Any] | None = None, has_few_shapes: bool = False, **training: Any) -> plan.Plan:
     """Of 10 rows in batches of 4: 3 steps an epoch."""
     section = DataSection(text_columns=("text",), **(data or {}))
     settings = TrainingSection(**{"per_device_train_batch_size": 4, "num_train_epochs": 1.0, **training})
-    return plan.make(section, settings, encoded_of(LENGTHS), 32)
+    return plan.make(section, settings, encoded_of(LENGTHS), 32, has_few_shapes=has_few_shapes)
 
 
 @pytest.mark.parametrize(
@@ -120,16 +120,17 @@ def test_warmup_is_a_share_of_all_steps_or_a_number(training: dict[str, Any], wa
 
 
 @pytest.mark.parametrize(
-    ("data", "widths"),
+    ("data", "few", "many"),
     [
-        ({"batching": "bucketed"}, (8, 16, 24, 32)),
-        ({"batching": "padded"}, ()),
-        ({"batching": "bucketed", "padding": "max_length"}, (32,)),
-        ({"batching": "padded", "padding": "max_length"}, (32,)),
+        ({"batching": "bucketed"}, (8, 16, 24, 32), (4, 6, 8, 10, 12, 18, 20, 24, 30)),
+        ({"batching": "padded"}, (), ()),
+        ({"batching": "bucketed", "padding": "max_length"}, (32,), (32,)),
+        ({"batching": "padded", "padding": "max_length"}, (32,), (32,)),
     ],
 )
-def test_widths_by_batching_and_padding(data: dict[str, Any], widths: tuple[int, ...]) -> None:
-    assert make(data).widths == widths
+def test_widths_by_batching_and_padding(data: dict[str, Any], few: tuple[int, ...], many: tuple[int, ...]) -> None:
+    assert make(data, has_few_shapes=True).widths == few
+    assert make(data).widths == many
 
 
 # --- lengths ----------------------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ CONFIG = types.SimpleNamespace(hidden_size=16, num_hidden_layers=2, num_attentio
 
 
 @pytest.mark.parametrize(
-    ("data", "length"), [({"batching": "bucketed"}, 32), ({"batching": "padded"}, 30), ({"padding": "max_length"}, 32)]
+    ("data", "length"), [({"batching": "bucketed"}, 30), ({"batching": "padded"}, 30), ({"padding": "max_length"}, 32)]
 )
 @pytest.mark.parametrize(("precision", "bytes_each"), [("no", 4), ("bf16", 2), ("fp16", 2)])
 def test_memory_is_that_of_the_widest_step(data: dict[str, Any], length: int, precision: str, bytes_each: int) -> None:
@@ -236,13 +237,15 @@ def test_data_from_the_cache_say_so_and_many_classes_are_cut_short(voice: Voice)
 @pytest.mark.parametrize(
     ("section", "end"),
     [
-        ({"batching": "bucketed"}, "bucketed batches, tokens: 8, 16, 24, 32"),
+        ({"batching": "bucketed"}, "bucketed batches, tokens: 4 to 30"),
+        ({"batching": "bucketed", "has_few_shapes": True}, "bucketed batches, tokens: 8, 16, 24, 32"),
         ({"batching": "padded"}, "padded batches, tokens: as wide as the longest row of each batch"),
         ({"batching": "padded", "padding": "max_length"}, "padded batches, tokens: 32"),
     ],
 )
 def test_steps_are_shown(voice: Voice, section: dict[str, Any], end: str) -> None:
-    made = make(section, num_train_epochs=2.5, warmup_steps=2)
+    few = section.pop("has_few_shapes", False)
+    made = make(section, few, num_train_epochs=2.5, warmup_steps=2)
     plan.show_steps(voice, made, DataSection(text_columns=("text",), **section))
     assert said(voice) == [f"training: 8 steps of 4 rows, 3 an epoch, 2 of warmup; {end}"]
 
@@ -276,7 +279,7 @@ def test_a_dry_run_shows_balance_lengths_and_memory(voice: Voice, prepared: Prep
     ]
     assert "  3-5     2     ########" in lines
     assert "longest allowed: 32 tokens; rows cut: 1 of 10 train, 0 of 4 validation, 0 of 3 test" in lines
-    # 152 tokens in 3 rows of 8, 2 of 16, 4 of 24 and 1 of 32.
-    assert f"padding: {1 - 152 / 184:.1%} of the tokens of an epoch" in lines
+    # 152 tokens; rows of 3, 5, 9 and 17 are padded by one.
+    assert f"padding: {1 - 152 / 156:.1%} of the tokens of an epoch" in lines
     assert "memory of the largest step, estimated: 0 MB, and what the libraries take" in lines
     assert lines[-1] == "dry run: nothing was trained or written"

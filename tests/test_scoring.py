@@ -78,7 +78,7 @@ def test_scores_are_those_of_scikit_learn(tokenizer: Any, pad_to_max_length: boo
     np.testing.assert_allclose(scorer.logits, logits, rtol=1e-6)
     assert all(type(value) is float for value in scores.values())
     # 23 rows of 2 to 24 tokens, 4 at once, the shortest first: up to 5, 9, 13, 17, 21 and 24 tokens.
-    widths = [32] * 6 if pad_to_max_length else [8, 16, 16, 24, 24, 24]
+    widths = [32] * 6 if pad_to_max_length else [6, 10, 14, 18, 22, 24]
     assert scorer.model.shapes == list(zip([4] * 5 + [3], widths, strict=True))
 
 

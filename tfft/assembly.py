@@ -147,6 +147,7 @@ def assemble(
         max_length,
         distribution.replicas,
         is_static=device.kind == "tpu",
+        has_few_shapes=runtime.xla or device.kind != "cpu",
     )
     plan.check_executions(planned, runtime.steps_per_execution or planned.steps_per_execution)
     plan.show_model(voice, source.name, loaded, device, precision)

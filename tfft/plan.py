@@ -104,11 +104,13 @@ def make(
     max_length: int,
     replicas: int = 1,
     is_static: bool = False,
+    has_few_shapes: bool = False,
 ) -> Plan:
     """The plan for these training rows, on so many devices.
 
     Args:
         is_static: make all batches of one shape: as wide as the longest row, rounded up.
+        has_few_shapes: let there be few widths, which are multiples of 8; else any even number may be one.
     """
     batch_size = training.per_device_train_batch_size * replicas
     accumulated = training.gradient_accumulation_steps
@@ -120,7 +122,7 @@ def make(
         accumulated=accumulated,
         batches_per_epoch=batches_per_epoch,
         stages=stages,
-        widths=_widths(data, *encoded.length_counts, max_length, 1 if is_static else batches.BUCKETS),
+        widths=_widths(data, *encoded.length_counts, max_length, is_static, has_few_shapes),
         replicas=replicas,
         is_static=is_static,
         steps_per_execution=_executed_together(stages, batches_per_epoch) if is_static else 1,
@@ -182,10 +184,16 @@ def _stage(settings: TrainingSection, batches_per_epoch: int, accumulated: int) 
     )
 
 
-def _widths(data: DataSection, lengths: np.ndarray, rows: np.ndarray, max_length: int, buckets: int) -> tuple[int, ...]:
+def _widths(
+    data: DataSection, lengths: np.ndarray, rows: np.ndarray, max_length: int, is_static: bool, has_few_shapes: bool
+) -> tuple[int, ...]:
     if data.padding == "max_length":
         return (max_length,)
-    return batches.bucket_widths(lengths, max_length, buckets, rows=rows) if data.batching == "bucketed" else ()
+    if data.batching != "bucketed":
+        return ()
+    if is_static or has_few_shapes:
+        return batches.bucket_widths(lengths, max_length, 1 if is_static else batches.BUCKETS, rows=rows)
+    return batches.bucket_widths(lengths, max_length, None, batches.FINE_MULTIPLE)
 
 
 def training_memory(
@@ -264,6 +272,8 @@ def show_model(voice: Voice, name: str, loaded: Loaded, device: Device, precisio
 def show_steps(voice: Voice, plan: Plan, data: DataSection) -> None:
     """Says how many steps there will be, and of which shapes."""
     widths = ", ".join(map(str, plan.widths)) if plan.widths else "as wide as the longest row of each batch"
+    if len(plan.widths) > batches.BUCKETS:
+        widths = f"{plan.widths[0]} to {plan.widths[-1]}"
     rows = f"{plan.batch_size}" + (f" x {plan.accumulated}" if plan.accumulated > 1 else "")
     voice.say(
         f"training: {plan.total_steps:,} steps of {rows} rows, {plan.steps_per_epoch:,} an epoch, "

@@ -25,7 +25,7 @@ TENSORS, FACTS = "tensors.safetensors", "state.json"
 PREFIX = "step-"
 KEPT = 2
 # Raised whenever what a state holds, or what it means, changes.
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)

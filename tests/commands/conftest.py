@@ -81,9 +81,9 @@ class Job:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def fitted(folder: Path, checkpoint: Path, **settings: Any) -> tfft.FitResult:
+def fitted(folder: Path, checkpoint: Path, rows: int = 41, **settings: Any) -> tfft.FitResult:
     """A run of such a job, trained in this process; `settings` as of `tfft.fit`."""
-    write_csv(folder / "train.csv", rows_of(41))
+    write_csv(folder / "train.csv", rows_of(rows))
     write_csv(folder / "validation.csv", rows_of(12, begin=100))
     return tfft.fit(Job(folder, checkpoint).arguments()[1], verbose=False, **settings)
 

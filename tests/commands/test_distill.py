@@ -24,8 +24,8 @@ from tfft.errors import DataError, ModelError, RecipeError, RunError, UserError
 def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """A finished run that knows good from bad."""
     folder = tmp_path_factory.mktemp("teacher")
-    training = {"num_train_epochs": 15, "learning_rate": 1e-2, "warmup_ratio": 0.1}
-    assert fitted(folder, tiny_checkpoint, training=training).scores["eval"]["accuracy"] == 1.0
+    training = {"num_train_epochs": 8, "learning_rate": 1e-2, "warmup_ratio": 0.1}
+    assert fitted(folder, tiny_checkpoint, rows=200, training=training).scores["eval"]["accuracy"] == 1.0
     return folder / "run"
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfft import tpu
 from tfft.backend import tf
 from tfft.data.columns import ArrayOnDisk
 from tfft.data.encode import Encoded
@@ -22,8 +23,10 @@ from tfft.data.words import IGNORED_LABEL
 
 # Enough that little is padded, few enough that a compiler which makes one program a shape stays quick.
 BUCKETS = 8
-# Widths are multiples of this, which matrix units of processors and accelerators like.
+# Widths are multiples of this, which matrix units of accelerators like.
 WIDTH_MULTIPLE = 8
+# A processor takes any width, and short texts would be padded by a fifth.
+FINE_MULTIPLE = 2
 MAP_THREADS = 2
 PREFETCH_BATCHES = 4
 
@@ -36,10 +39,34 @@ def batches_per_epoch(rows: int, batch_size: int) -> int:
     return math.ceil(rows / batch_size)
 
 
+def rounded_up(lengths: Any, multiple: int) -> Any:
+    """Each of an array or tensor of integers to the next multiple."""
+    return -(-lengths // multiple) * multiple
+
+
+def sizes(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """What rows are put together by, on every device: their lengths, rounded up to a multiple of 2 or a power of it.
+
+    The finer, the less is padded; the coarser, the more rows a batch is drawn from, and the less it is the same in each
+    epoch. So it is the finest of which a size has rows for two batches on average.
+
+    Example:
+        >>> sizes(np.array([3, 5, 6, 9, 11, 11, 20, 21]), batch_size=1).tolist()
+        [8, 8, 8, 16, 16, 16, 24, 24]
+    """
+    multiple = FINE_MULTIPLE
+    while True:
+        rounded = rounded_up(lengths, multiple)
+        kinds = len(np.unique(rounded))
+        if kinds == 1 or len(lengths) >= 2 * batch_size * kinds:
+            return rounded
+        multiple *= 2
+
+
 def bucket_widths(
     lengths: np.ndarray,
     max_length: int,
-    buckets: int = BUCKETS,
+    buckets: int | None = BUCKETS,
     multiple: int = WIDTH_MULTIPLE,
     rows: np.ndarray | None = None,
 ) -> tuple[int, ...]:
@@ -49,14 +76,20 @@ def bucket_widths(
     candidates: cost(j, k) = min over i < j of cost(i, k - 1) + (rows longer than width i, up to width j) * width j.
 
     Args:
+        buckets: None takes every candidate that some row needs.
         rows: how many rows have each of `lengths`; None where there is one of each.
 
     Example:
         >>> bucket_widths(np.array([3, 5, 6, 20, 21]), max_length=32, buckets=2)
         (8, 24)
+        >>> bucket_widths(np.array([3, 5, 6, 20, 21]), max_length=32, buckets=None, multiple=2)
+        (4, 6, 20, 22)
     """
-    rounded = np.minimum(-(-np.maximum(lengths, 1) // multiple) * multiple, max_length)
-    candidates, place = np.unique(rounded, return_inverse=True)
+    candidates, place = np.unique(
+        np.minimum(rounded_up(np.maximum(lengths, 1), multiple), max_length), return_inverse=True
+    )
+    if buckets is None:
+        return tuple(map(int, candidates))
     counts = np.bincount(place, rows)
     below = np.concatenate([[0], np.cumsum(counts)])  # below[j]: rows that fit into candidate j - 1
     size = len(candidates)
@@ -231,8 +264,8 @@ def bucketed(
     """An endless stream of training batches (inputs, labels, weights), rows of similar length together.
 
     An epoch is `batches_per_epoch(rows, batch_size)` batches and has every row exactly once. Its order is drawn anew
-    from `seed` and the epoch's number: rows are shuffled, sorted by bucket (stable, so each bucket stays shuffled) and
-    cut into batches, whose order is shuffled again. A batch across two buckets takes the wider one, so that all batches
+    from `seed` and the epoch's number: rows are shuffled, sorted by `sizes` (stable, so those of one size stay
+    shuffled) and cut into batches, whose order is shuffled again. A batch is as wide as its widest row needs, and all
     but one are full.
 
     Args:
@@ -264,15 +297,16 @@ def bucketed(
         >>> tokenizer = AutoTokenizer.from_pretrained("tests/fixtures/tiny_bert_torch")
         >>> encoded = encode([["a", "a b c d e f g h", "a b", "a b c d"]], tokenizer, max_length=32)
         >>> labels, widths = np.array([0, 1, 0, 1]), bucket_widths(encoded.lengths, max_length=32)
-        >>> stream = bucketed(encoded, labels, batch_size=2, widths=widths, seed=1, tokenizer=tokenizer)
-        >>> one_epoch = stream.take(batches_per_epoch(len(encoded), batch_size=2))
+        >>> stream = bucketed(encoded, labels, batch_size=1, widths=widths, seed=1, tokenizer=tokenizer)
+        >>> one_epoch = stream.take(batches_per_epoch(len(encoded), batch_size=1))
         >>> sorted((tuple(inputs["input_ids"].shape), labels.numpy().tolist()) for inputs, labels, _ in one_epoch)
-        [((2, 8), [0, 0]), ((2, 16), [1, 1])]
+        [((1, 8), [0]), ((1, 8), [0]), ((1, 8), [1]), ((1, 16), [1])]
     """
     rows = TokenRows.of(encoded, tokenizer, labels if of_tokens else None)
     width_of_row = np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)]
     return _endless(
         rows.batch if states is None else rows.batch_of(states),
+        sizes(encoded.lengths, batch_size),
         width_of_row,
         rows.labels if of_tokens else _labels_of_rows(labels),
         _tokens_that_count(encoded, labels) if of_tokens else np.ones(len(encoded), np.int32),
@@ -310,6 +344,7 @@ def of_blocks(
     """
     return _endless(
         TokenRows.of(encoded, tokenizer).batch,
+        sizes(encoded.lengths, batch_size),
         np.asarray(widths, np.int32)[np.searchsorted(widths, encoded.lengths)],
         lambda chosen, _: tf.zeros_like(chosen)[:, tf.newaxis],
         predicted,
@@ -349,6 +384,7 @@ def of_features(
     return _endless(
         lambda chosen, _: {name: tf.gather(held, chosen)},
         np.ones(len(features), np.int32),
+        np.ones(len(features), np.int32),
         _labels_of_rows(labels),
         np.ones(len(features), np.int32),
         batch_size=batch_size,
@@ -382,9 +418,9 @@ def of_documents(
 ) -> tf.data.Dataset:
     """An endless stream of training batches as `bucketed` makes them, but of texts with all their windows.
 
-    Texts are put together by their number of windows, then by the width of their widest. All windows of a batch are as
-    wide as its widest. How many windows a batch has differs from batch to batch, so no shape is static, and XLA is not
-    for these; `most_windows` says how many there are at most.
+    Texts are put together by their number of windows, then by the length of their longest. All windows of a batch are
+    as wide as its widest. How many windows a batch has differs from batch to batch, so no shape is static, and XLA is
+    not for these; `most_windows` says how many there are at most.
 
     Args:
         encoded: windows, with `window_starts`.
@@ -401,19 +437,19 @@ def of_documents(
     """
     assert encoded.window_starts is not None, "rows that are no windows are for `bucketed`"
     windows = TokenRows.of(encoded, tokenizer)
-    width_of_window = np.asarray(widths, np.int64)[np.searchsorted(widths, encoded.lengths)]
-    width_of_text = np.maximum.reduceat(width_of_window, encoded.window_starts[:-1])
+    longest = np.maximum.reduceat(encoded.lengths, encoded.window_starts[:-1])
     counts = np.diff(encoded.window_starts)
-    starts, text_widths = tf.constant(encoded.window_starts), tf.constant(width_of_text)
+    starts = tf.constant(encoded.window_starts)
 
-    def inputs_of(chosen: tf.Tensor, _: tf.Tensor) -> dict[str, tf.Tensor]:
+    def inputs_of(chosen: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
         of_chosen = tf.ragged.range(tf.gather(starts, chosen), tf.gather(starts, chosen + 1)).values
-        return windows.batch(of_chosen, tf.reduce_max(tf.gather(text_widths, chosen)))
+        return windows.batch(of_chosen, width)
 
     return _endless(
         inputs_of,
-        # No width reaches the factor, so the number of windows goes first.
-        counts * (widths[-1] + 1) + width_of_text,
+        # No length reaches the factor, so the number of windows goes first.
+        counts * (2 * widths[-1] + 1) + sizes(longest, batch_size),
+        np.asarray(widths, np.int32)[np.searchsorted(widths, longest)],
         _labels_of_rows(_with_counts(labels, counts)),
         np.ones(len(counts), np.int32),
         batch_size=batch_size,
@@ -454,6 +490,7 @@ def _tokens_that_count(encoded: Encoded, labels: np.ndarray) -> np.ndarray:
 
 def _endless(
     inputs_of: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    size_of_row: np.ndarray,
     width_of_row: np.ndarray,
     labels_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     units_of_row: np.ndarray,
@@ -470,21 +507,22 @@ def _endless(
     """The stream that `bucketed` describes, of whatever `inputs_of` and `labels_of` give for rows (batch,) and a width.
 
     Args:
-        width_of_row: (rows,) integer; rows of the same are put together.
+        size_of_row: (rows,) integer; rows of the same are put together.
+        width_of_row: (rows,) integer, that each needs; a batch has the greatest of its rows'.
         units_of_row: (rows,) what the loss is the mean over: 1 a row, or the tokens that count.
     """
     count = len(width_of_row)
     steps = batches_per_epoch(count, batch_size)
-    row_widths, units = tf.constant(width_of_row), tf.constant(units_of_row)
+    row_sizes, row_widths, units = tf.constant(size_of_row), tf.constant(width_of_row), tf.constant(units_of_row)
     counted = None if row_weights is None else tf.constant(row_weights)
 
     def epoch_order(epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
-        by_width = tf.argsort(tf.gather(row_widths, shuffled), stable=True)
+        by_size = tf.argsort(tf.gather(row_sizes, shuffled), stable=True)
         # The second key differs from the first in its sign, so the two draws are independent.
         batches = tf.random.experimental.stateless_shuffle(tf.range(steps), seed=-key - 1)
-        return tf.gather(shuffled, by_width), batches
+        return tf.gather(shuffled, by_size), batches
 
     @_branchless
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -753,7 +791,8 @@ def for_prediction(
 
     Args:
         max_length: the most tokens a row may have.
-        pad_to_max_length: pad every batch to `max_length` instead of to its longest row, rounded up to a multiple of 8.
+        pad_to_max_length: pad every batch to `max_length` instead of to its longest row, rounded up to a multiple of 8,
+            or of 2 on a processor.
         states: what stands in place of token ids.
 
     Returns:
@@ -764,7 +803,8 @@ def for_prediction(
     order = np.argsort(lengths, kind="stable")
     starts = np.arange(0, len(order), batch_size)
     longest = np.maximum.reduceat(lengths[order], starts) if len(order) else np.zeros(0, int)
-    widths = np.minimum(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, max_length)
+    on_processor = not (tf.config.get_visible_devices("GPU") or tpu.in_use())
+    widths = np.minimum(rounded_up(longest, FINE_MULTIPLE if on_processor else WIDTH_MULTIPLE), max_length)
     if pad_to_max_length:
         widths = np.full_like(widths, max_length)
     ordered = tf.constant(order)

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from tfft.backend import tf
-from tfft.data.batches import MAP_THREADS, PREFETCH_BATCHES, TokenRows, batches_per_epoch, filled_up, without_autotune
+from tfft.data.batches import (
+    FINE_MULTIPLE,
+    MAP_THREADS,
+    PREFETCH_BATCHES,
+    TokenRows,
+    batches_per_epoch,
+    filled_up,
+    rounded_up,
+    without_autotune,
+)
 from tfft.data.manifest import Manifest, ShardedSplit
 from tfft.data.records import features_of
 
@@ -94,7 +103,7 @@ def bucketed(
             tf.constant(widths, tf.int32), tf.searchsorted(tf.constant(widths, tf.int64), rows.lengths)
         )
         key = tf.random.experimental.stateless_fold_in(_key(seed, epoch), number)
-        order, batches = _drawn(width_of_row, batch_size, key)
+        order, batches = _drawn(rounded_up(rows.lengths, FINE_MULTIPLE), batch_size, key)
 
         @_branchless
         def batch_from(batch: tf.Tensor, place: tf.Tensor) -> Any:
@@ -124,18 +133,18 @@ def _key(seed: int, epoch: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.constant(seed, tf.int64), epoch])
 
 
-def _drawn(width_of_row: tf.Tensor, batch_size: int, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The rows of a buffer, those of one width together, and the order of the batches that they are cut into.
+def _drawn(size_of_row: tf.Tensor, batch_size: int, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The rows of a buffer, those of one size together, and the order of the batches that they are cut into.
 
     The partial batch, which only an epoch's last buffer has, is the last.
     """
-    rows = tf.size(width_of_row)
+    rows = tf.size(size_of_row)
     shuffled = tf.random.experimental.stateless_shuffle(tf.range(rows), seed=key)
-    by_width = tf.argsort(tf.gather(width_of_row, shuffled), stable=True)
+    by_size = tf.argsort(tf.gather(size_of_row, shuffled), stable=True)
     whole = rows // batch_size
     # The second key differs from the first in its sign, so the two draws are independent.
     batches = tf.random.experimental.stateless_shuffle(tf.range(whole), seed=-key - 1)
-    return tf.gather(shuffled, by_width), tf.concat([batches, tf.range(whole, -(-rows // batch_size))], 0)
+    return tf.gather(shuffled, by_size), tf.concat([batches, tf.range(whole, -(-rows // batch_size))], 0)
 
 
 def _weight_of_batch(rows: int, batch_size: int, accumulated: int) -> Callable[[tf.Tensor], tf.Tensor]:
