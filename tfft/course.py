@@ -45,6 +45,7 @@ class Trained:
         kept_step: the step whose weights those are, where the history says steps.
         parameters: that were trained, in any stage.
         pruning: of the weights that the model has now, see `_pruning_report`; None where nothing was pruned.
+        scores: of the validation split by the weights that the model has now, where those were scored last; else None.
     """
 
     history: list[dict[str, float]]
@@ -56,6 +57,7 @@ class Trained:
     kept_step: int | None
     parameters: int
     pruning: dict[str, Any] | None = None
+    scores: Mapping[str, float] | None = None
 
 
 def train(
@@ -155,6 +157,7 @@ def train(
         kept_step=history[kept - 1].get("step"),
         parameters=parameters,
         pruning=course.pruning and _pruning_report(course.pruning, model, voice),
+        scores=course.scores_now(),
     )
 
 
@@ -218,6 +221,7 @@ class _Course:
         weights: those that any stage trains, and what maps them to a teacher's; no others change.
         keeper, checkpoints, scores: of the present run.
         progress, on_nan: of the present stage.
+        last: the scores of the present run's last evaluation, and the fingerprint of the weights that it was of.
         seconds: of training so far, by other processes too.
     """
 
@@ -237,6 +241,7 @@ class _Course:
     place: _Place = field(default_factory=_Place)
     rate_factor: float = 1.0
     rollbacks: int = 0
+    last: tuple[Mapping[str, float], str] | None = None
 
     def __post_init__(self) -> None:
         self.weights = trained_variables(self.model)
@@ -370,7 +375,12 @@ class _Course:
         began = time.perf_counter()
         scores: Mapping[str, float] = self.distribution.by_chief(self.score)
         self._scoring_seconds = time.perf_counter() - began
+        self.last = scores, save.fingerprint_of(self.weights)
         return scores
+
+    def scores_now(self) -> Mapping[str, float] | None:
+        """The scores of the last evaluation, unless the weights have changed since."""
+        return self.last[0] if self.last and self.last[1] == save.fingerprint_of(self.weights) else None
 
     def _attention_snapshots(self) -> list[keras.callbacks.Callback]:
         texts = self.training.attention_texts

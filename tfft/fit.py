@@ -339,7 +339,7 @@ def _run(
             distribution=distribution,
             reports=[*reports.callbacks, *callbacks],
         )
-        scores = {**before, **{name: distribution.by_chief(scorer) for name, scorer in scorers.items()}}
+        scores = {**before, **_scores_at_end(distribution, scorers, trained)}
         if distribution.is_chief:
             _save(folder, ready, trained, scorers)
         report = {**scores, **_report(ready, trained, started)}
@@ -551,6 +551,14 @@ def _scores_before(
     found = ready.distribution.by_chief(scorers["eval"])
     voice.say(f"before training: perplexity {found['perplexity']:,.2f}, accuracy {found['accuracy']:.4f}")
     return {"before": found}
+
+
+def _scores_at_end(
+    distribution: Distribution, scorers: Mapping[str, Scorer | MaskedScorer], trained: Trained
+) -> dict[str, dict[str, float]]:
+    """Of all splits, by the weights that are kept. Those of the last evaluation may be just these already."""
+    known = {} if trained.scores is None else {"eval": dict(trained.scores)}
+    return {name: known.get(name) or distribution.by_chief(scorer) for name, scorer in scorers.items()}
 
 
 def _replayable(recipe: Recipe, given: Given | None) -> str:

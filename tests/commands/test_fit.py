@@ -16,7 +16,7 @@ import pytest
 import tfft
 from tests import families
 from tests.commands.conftest import Job, rows_of, write_csv
-from tfft import fit, recipe
+from tfft import course, fit, recipe, scoring
 from tfft.models import faster, headed, load, lora
 
 FILES = {"recipe.yaml", "metrics.json", "history.csv", "predictions.csv", "model", "logs"}
@@ -411,6 +411,33 @@ def test_averages_are_what_is_scored_and_kept(tmp_path: Path, job: Job) -> None:
         np.testing.assert_array_equal(saved["classifier/kernel:0"], result.model.classifier.kernel)
     assert kept[0.0] == pytest.approx(kept[None], rel=1e-6)
     assert kept[0.999999] != pytest.approx(kept[None], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("training", "passes"),
+    [
+        ({}, 2),
+        ({"ema_momentum": 0.5}, 2),
+        ({"strategy": "feature_extraction"}, 2),
+        # The first epoch's weights are kept: the second is no better, and the end scores what was read again.
+        ({"load_best_model_at_end": True, "metric_for_best_model": "accuracy", "learning_rate": 1e-7}, 3),
+    ],
+    ids=["the last weights", "averages", "a head", "the best weights"],
+)
+def test_validation_rows_are_scored_no_more_often_than_weights_change(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], passes: int
+) -> None:
+    answer, answers = scoring.Scorer.answer, []
+    monkeypatch.setattr(scoring.Scorer, "answer", lambda self: answers.append(self) or answer(self))
+    scores = []
+    for name in ("once", "again"):
+        result = tfft.fit(job.arguments()[1], output_dir=tmp_path / name, training=training, verbose=False)
+        scores.append(result.scores)
+        monkeypatch.setattr(course._Course, "scores_now", lambda self: None)
+    assert len(answers) == passes + 3
+    assert scores[0] == scores[1]
+    assert (tmp_path / "once" / "predictions.csv").read_text() == (tmp_path / "again" / "predictions.csv").read_text()
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -70,9 +70,14 @@ def _save_one_file(model: keras.Model, folder: Path, beside: Mapping[str, np.nda
 
 def fingerprint(model: keras.Model) -> str:
     """A SHA-256 over all weights in their order, whatever precision the model computes in."""
+    return fingerprint_of(model.weights)
+
+
+def fingerprint_of(weights: Iterable[Any]) -> str:
+    """A SHA-256 over some weights in their order."""
     digest = hashlib.sha256()
-    for weight in model.weights:
-        digest.update(weight.numpy().tobytes())
+    for weight in weights:
+        digest.update(np.ascontiguousarray(weight.numpy()).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
