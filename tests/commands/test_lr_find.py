@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.commands.conftest import Job
+from tests.commands.conftest import Job, rows_of, write_csv
 from tfft import lr_find
 from tfft import recipe as recipes
 from tfft.errors import RunError, UserError
@@ -28,16 +28,17 @@ def typed(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_a_recipes_rate_is_looked_for(job: Job) -> None:
+    write_csv(job.folder / "train.csv", rows_of(200))
     arguments = job.arguments("data.batching=bucketed", "training.learning_rate=0.5", "training.layerwise_lr_decay=0.9")
-    ended = typed(*arguments, "--steps", "60", "--min-learning-rate", "1e-4")
+    ended = typed(*arguments, "--steps", "160", "--min-learning-rate", "1e-4")
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     folder = job.folder / "run-lr_find"
     assert sorted(os.listdir(folder)) == ["lr_find.json", "lr_find.png"] and not job.run.exists()
     assert (folder / "lr_find.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads((folder / "lr_find.json").read_text())
-    assert found["sweep"]["steps"] == 60 and found["seconds"] > 0 and found["recipe"]["seed"] == 42
-    assert len(found["learning_rates"]) == len(found["losses"]) == len(found["smoothed"]) <= 60
+    assert found["sweep"]["steps"] == 160 and found["seconds"] > 0 and found["recipe"]["seed"] == 42
+    assert len(found["learning_rates"]) == len(found["losses"]) == len(found["smoothed"]) <= 160
     assert found["stopped"] in ended.stdout and str(folder / "lr_find.png") in ended.stdout
     rate = found["suggestions"]["steepest"]
     assert 1e-4 < rate < 1, "the words of this tiny set give its labels away, so its loss falls"
