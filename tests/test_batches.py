@@ -183,7 +183,8 @@ def batches_of(kind: str, encoded: Encoded, tokenizer: Any) -> list[tuple[dict[s
     if kind == "for_prediction":
         dataset, order = batches.for_prediction(encoded, batch_size=8, tokenizer=tokenizer, max_length=40)
         taken = list(dataset.as_numpy_iterator())
-        return [(inputs, order[8 * at : 8 * at + 8].tolist()) for at, inputs in enumerate(taken)]
+        ends = np.cumsum([len(inputs["input_ids"]) for inputs in taken])
+        return [(inputs, rows.tolist()) for inputs, rows in zip(taken, np.split(order, ends[:-1]), strict=True)]
     stream = padded(encoded, tokenizer) if kind == "padded" else bucketed(encoded, tokenizer).take(4)
     return [(inputs, rows.tolist()) for inputs, rows, *_ in stream.as_numpy_iterator()]
 
@@ -414,13 +415,46 @@ def test_predictions_come_in_the_rows_order(
 
 
 def test_prediction_pads_little_and_says_how_many_batches(encoded: Encoded, tokenizer: Any) -> None:
-    dataset, order = batches.for_prediction(encoded, batch_size=8, tokenizer=tokenizer, max_length=40)
+    dataset, order = batches.for_prediction(
+        encoded, batch_size=8, tokenizer=tokenizer, max_length=40, more_of_short=False
+    )
     assert sorted(order) == list(range(len(encoded)))
     assert int(dataset.cardinality()) == 7
     shapes = [batch["input_ids"].shape for batch in dataset.as_numpy_iterator()]
     longest = [encoded.lengths[order[start : start + 8]].max() for start in range(0, 53, 8)]
     assert shapes == [(size, min(-(-most // 2) * 2, 40)) for size, most in zip([8] * 6 + [5], longest, strict=True)]
     assert shapes == sorted(shapes, key=lambda shape: shape[1])
+
+
+@pytest.mark.parametrize("processor_tokens", [200, 10_000])
+def test_prediction_takes_more_rows_of_short_texts_and_never_more_tokens(
+    encoded: Encoded, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, processor_tokens: int
+) -> None:
+    monkeypatch.setattr(batches, "PROCESSOR_TOKENS", processor_tokens)
+    budget = min(8 * 40, processor_tokens)
+    dataset, order = batches.for_prediction(encoded, batch_size=8, tokenizer=tokenizer, max_length=40)
+    shapes = [batch["input_ids"].shape for batch in dataset.as_numpy_iterator()]
+    assert int(dataset.cardinality()) == len(shapes)
+    assert sum(rows for rows, _ in shapes) == len(encoded)
+    assert shapes[0][0] > 8
+    assert max(rows * width for rows, width in shapes) <= 8 * 40
+    assert all(rows == 8 or rows * width <= budget for rows, width in shapes[:-1])
+    # One row more, as wide as the next batch's first needs, is never within the budget.
+    firsts = encoded.lengths[order[np.cumsum([rows for rows, _ in shapes[:-1]])]]
+    needed = np.minimum(batches.rounded_up(firsts, 2), 40)
+    assert all((rows + 1) * width > budget for (rows, _), width in zip(shapes, needed, strict=False))
+
+
+@pytest.mark.parametrize("kind", ["GPU", "CPU"])
+def test_an_accelerator_takes_as_many_tokens_as_the_longest_rows_may_have(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda asked: [asked] if asked == kind else [])
+    monkeypatch.setattr(batches, "PROCESSOR_TOKENS", 128)
+    encoded = encode([["good film"] * 100], tokenizer, max_length=40)
+    dataset, _ = batches.for_prediction(encoded, batch_size=8, tokenizer=tokenizer, max_length=40)
+    shapes = [tuple(batch["input_ids"].shape) for batch in dataset.as_numpy_iterator()]
+    assert shapes == ([(40, 8), (40, 8), (20, 8)] if kind == "GPU" else [(16, 8)] * 6 + [(4, 8)])
 
 
 def test_prediction_never_pads_beyond_the_models_positions(tokenizer: Any) -> None:

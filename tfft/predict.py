@@ -96,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--prefix", default="", help="what the names of added columns begin with")
     parser.add_argument("--encoding", default="utf-8", help="of the file (default: utf-8)")
-    parser.add_argument("--batch-size", type=command.positive, default=32, help="texts in a batch (default: 32)")
+    parser.add_argument(
+        "--batch-size", type=command.positive, default=32, help="texts in a batch, of short ones more (default: 32)"
+    )
     parser.add_argument(
         "--mixed-precision",
         choices=("auto", "no", "bf16", "fp16"),

@@ -35,7 +35,7 @@ class Predictor:
         max_length: tokens a text may have.
         long_text, window_pooling: what becomes of longer ones, and of the logits of their windows.
         text_columns: the columns that it was trained on, two of them where texts are pairs; None where nothing says so.
-        batch_size: texts in a batch.
+        batch_size: texts in a batch; of short ones it takes more, see `batches.for_prediction`.
         temperature: what logits are divided by before they become probabilities; see `calibration`.
     """
 

@@ -8,6 +8,7 @@ windows.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ BUCKETS = 8
 WIDTH_MULTIPLE = 8
 # A processor takes any width, and short texts would be padded by a fifth.
 FINE_MULTIPLE = 2
+# Tokens that keep a processor busy: a product of more takes as much longer, and finds less of itself in the cache.
+PROCESSOR_TOKENS = 2_048
 MAP_THREADS = 2
 PREFETCH_BATCHES = 4
 
@@ -786,36 +789,62 @@ def for_prediction(
     max_length: int,
     pad_to_max_length: bool = False,
     states: TokenStates | None = None,
+    more_of_short: bool = True,
 ) -> tuple[tf.data.Dataset, np.ndarray]:
     """Batches of all rows, sorted by length so that little is padded, and the order they come in.
 
     Args:
+        batch_size: rows in a batch, where `more_of_short` makes them no more.
         max_length: the most tokens a row may have.
         pad_to_max_length: pad every batch to `max_length` instead of to its longest row, rounded up to a multiple of 8,
             or of 2 on a processor.
         states: what stands in place of token ids.
+        more_of_short: of rows shorter than `max_length` take more, up to the tokens of `batch_size` rows of
+            `max_length`, or on a processor up to `PROCESSOR_TOKENS` where that is less: no batch needs more memory than
+            one of the longest rows may.
 
     Returns:
         The dataset of inputs, and `order` (rows,): row i of the output belongs to row `order[i]` of `encoded`.
     """
     rows = TokenRows.of(encoded, tokenizer)
-    lengths = encoded.lengths
-    order = np.argsort(lengths, kind="stable")
-    starts = np.arange(0, len(order), batch_size)
-    longest = np.maximum.reduceat(lengths[order], starts) if len(order) else np.zeros(0, int)
+    order = np.argsort(encoded.lengths, kind="stable")
     on_processor = not (tf.config.get_visible_devices("GPU") or tpu.in_use())
-    widths = np.minimum(rounded_up(longest, FINE_MULTIPLE if on_processor else WIDTH_MULTIPLE), max_length)
+    widths = np.minimum(
+        rounded_up(encoded.lengths[order], FINE_MULTIPLE if on_processor else WIDTH_MULTIPLE), max_length
+    )
     if pad_to_max_length:
         widths = np.full_like(widths, max_length)
+    most_tokens = batch_size * max_length if more_of_short else 0
+    ends = _ends(widths, batch_size, min(most_tokens, PROCESSOR_TOKENS) if on_processor else most_tokens)
+    starts = np.concatenate([[0], ends])[:-1]
     ordered = tf.constant(order)
     inputs_of = rows.batch if states is None else rows.batch_of(states)
 
     @_branchless
-    def batch_from(start: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
-        return inputs_of(ordered[start : start + batch_size], width)
+    def batch_from(start: tf.Tensor, end: tf.Tensor, width: tf.Tensor) -> dict[str, tf.Tensor]:
+        return inputs_of(ordered[start:end], width)
 
-    dataset = tf.data.Dataset.from_tensor_slices((starts, widths.astype(np.int32))).map(
+    dataset = tf.data.Dataset.from_tensor_slices((starts, ends, widths[ends - 1].astype(np.int32))).map(
         batch_from, num_parallel_calls=MAP_THREADS
     )
-    cardinality = tf.data.experimental.assert_cardinality(len(starts))
+    cardinality = tf.data.experimental.assert_cardinality(len(ends))
     return without_autotune(dataset.apply(cardinality).prefetch(PREFETCH_BATCHES)), order
+
+
+def _ends(widths: np.ndarray, batch_size: int, most_tokens: int) -> np.ndarray:
+    """Where batches of rows of these ascending `widths` end: (batches,) int64.
+
+    Each has as many rows as `most_tokens` hold with their padding, at least `batch_size`; the last has what is left.
+
+    Example:
+        >>> _ends(np.array([4, 4, 4, 4, 4, 8, 8, 8, 16]), batch_size=1, most_tokens=16).tolist()
+        [4, 6, 8, 9]
+    """
+    count, ends, start = len(widths), [], 0
+    while start < count:
+        least = min(start + batch_size, count)
+        more = range(least, count)
+        # The rows up to the next one, all as wide as it: that grows with each.
+        ends.append(least + bisect.bisect_right(more, most_tokens, key=lambda at: (at + 1 - start) * widths[at]))
+        start = ends[-1]
+    return np.array(ends, np.int64)

@@ -168,6 +168,7 @@ def for_scoring(
         tokenizer=tokenizer,
         max_length=max_length,
         pad_to_max_length=pad_to_max_length,
+        more_of_short=False,
     )
 
     def with_rows(inputs: dict[str, tf.Tensor]) -> Any:

@@ -376,7 +376,7 @@ class TrainingSection(Section):
         default=1, description="Batches whose mean gradient makes one optimizer step."
     )
     per_device_eval_batch_size: _Count = Field(
-        default=32, description="Rows in one batch of validation or test on one device."
+        default=32, description="Rows in one batch of validation or test on one device; of short rows it takes more."
     )
     save_steps: _Count | None = Field(
         default=None,
