@@ -10,6 +10,7 @@ import pytest
 
 from tfft import optimizers
 from tfft.backend import keras, tf
+from tfft.optimizers import fused
 from tfft.optimizers.sparse import summed
 
 KINDS = ("polynomial", "linear", "cosine", "constant", "inverse_sqrt")
@@ -118,21 +119,65 @@ def test_decay_passes_by_biases_and_layer_norm(name: str, decays: bool) -> None:
     np.testing.assert_allclose(variable.numpy(), [0.95, 0.95] if decays else [1, 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("is_sparse", [False, True])
-def test_updates_are_keras_own(is_sparse: bool) -> None:
-    def trained(optimizer: keras.optimizers.Optimizer) -> np.ndarray:
-        generator = np.random.default_rng(0)
-        table = tf.Variable(generator.normal(size=(5, 3)), dtype=tf.float32, name="embeddings/weight")
-        for _ in range(4):
-            rows, values = [0, 3, 4] if is_sparse else range(5), generator.normal(size=(5, 3)).astype(np.float32)
-            part = tf.constant(values[: len(rows)])
-            gradient = tf.IndexedSlices(part, tf.constant(list(rows)), tf.constant([5, 3])) if is_sparse else part
-            optimizer.apply_gradients([(gradient, table)])
-        return table.numpy()
+@pytest.mark.parametrize("as_function", [False, True])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "sparse and large"])
+def test_updates_are_keras_own(
+    kind: str, weight_decay: float, as_function: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = calls_of_compiled_pass(monkeypatch, large=15 if kind == "sparse and large" else 16)
+    settings = {"weight_decay": weight_decay, "beta_2": 0.9, "epsilon": 1e-3}
+    theirs = keras.optimizers.AdamW(0.1, jit_compile=False, **settings)
+    ours = optimizers.make("adamw", 0.1, **settings)
+    expected = table_moved_by(theirs, as_function, is_sparse=kind != "dense")
+    assert not calls
+    np.testing.assert_allclose(table_moved_by(ours, as_function, is_sparse=kind != "dense"), expected, rtol=1e-5)
+    assert bool(calls) == (kind == "sparse and large")
 
-    theirs = keras.optimizers.AdamW(0.1, weight_decay=0.3, beta_2=0.9, epsilon=1e-3, jit_compile=False)
-    ours = optimizers.make("adamw", 0.1, weight_decay=0.3, beta_2=0.9, epsilon=1e-3)
-    np.testing.assert_allclose(trained(ours), trained(theirs), rtol=1e-5)
+
+def test_a_large_embedding_is_moved_as_a_small_one_whatever_else_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    for large in (16, 15):
+        calls = calls_of_compiled_pass(monkeypatch, large)
+        optimizer = optimizers.make(
+            "adamw",
+            optimizers.make_schedule("linear", 0.1, 6, warmup_steps=2),
+            weight_decay=0.3,
+            max_grad_norm=0.5,
+            rate_multipliers={"embeddings/weight:0": 0.7},
+            ema_momentum=0.9,
+        )
+        optimizer.first_steps["embeddings/weight:0"] = -3
+        table = table_moved_by(optimizer, as_function=True, is_sparse=True)
+        moved.append([table, *(one.numpy() for one in optimizer.variables)])
+        assert bool(calls) == (large == 15)
+    for one, other in zip(*moved, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def calls_of_compiled_pass(monkeypatch: pytest.MonkeyPatch, large: int) -> list[Any]:
+    """What the compiled pass is called, or traced, with from now on, for weights of `large` values and more."""
+    calls: list[Any] = []
+    move = fused._move_without_gradient
+    monkeypatch.setattr(fused, "LARGE", large)
+    monkeypatch.setattr(fused, "_move_without_gradient", lambda *given: calls.append(given) or move(*given))
+    return calls
+
+
+def table_moved_by(optimizer: keras.optimizers.Optimizer, as_function: bool, is_sparse: bool) -> np.ndarray:
+    """An embedding of 5 rows after five steps, in each of which other rows have a gradient, in one of them none."""
+    generator = np.random.default_rng(0)
+    table = tf.Variable(generator.normal(size=(5, 3)), dtype=tf.float32, name="embeddings/weight")
+
+    def step(rows: tf.Tensor, values: tf.Tensor) -> None:
+        parts = tf.IndexedSlices(values, rows, tf.constant([5, 3]))
+        optimizer.apply_gradients([(parts if is_sparse else tf.convert_to_tensor(parts), table)])
+
+    if as_function:
+        step = tf.function(step, reduce_retracing=True)
+    for rows in ([0, 3, 4], [1], [], [2, 4], [4]):
+        step(tf.constant(rows, tf.int32), tf.constant(generator.normal(size=(len(rows), 3)), tf.float32))
+    return table.numpy()
 
 
 def test_amsgrad_is_refused() -> None:
