@@ -267,6 +267,45 @@ def test_rates_are_looked_for_and_steps_measured_with_the_teacher(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("isolation", ["warm", "process"])
+def test_a_sweep_looks_for_what_a_student_needs(job: Job, teacher: Path, isolation: str) -> None:
+    settings = {
+        "sweep.objective": "accuracy",
+        "sweep.algorithm": "grid",
+        "sweep.isolation": isolation,
+        "sweep.parameters.distillation.temperature": "[1.0, 4.0]",
+        "distillation.teacher": teacher,
+        "training.num_train_epochs": 1,
+        "output_dir": job.folder / "sweep",
+    }
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    result = tfft.sweep(job.arguments()[1], overrides, verbose=False)
+    assert [one["status"] for one in result["trials"]] == ["completed", "completed"]
+    folders = sorted((job.folder / "sweep" / "trials").iterdir())
+    sections = [tfft.recipe.load(one / "recipe.yaml").distillation for one in folders]
+    assert [(one.teacher, one.temperature) for one in sections if one] == [(str(teacher), 1.0), (str(teacher), 4.0)]
+    losses = [json.loads((one / "metrics.json").read_text())["eval"]["loss"] for one in folders]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.slow
+def test_a_student_is_trained_with_several_seeds_beside_one_without_a_teacher(job: Job, teacher: Path) -> None:
+    result = tfft.seeds(
+        job.arguments(f"distillation.teacher={teacher}")[1],
+        [1, 2],
+        against_settings={"distillation": None},
+        distillation={"teacher": str(teacher), "logits_weight": 1.0},
+        output=str(job.folder / "seeds"),
+        verbose=False,
+    )
+    assert result.failures == ()
+    seconds = [json.loads((one.folder / "metrics.json").read_text())["timing"] for one in result.runs]
+    assert ["teacher_seconds" in one for one in seconds] == [True, False, True, False]
+    losses = [json.loads((one.folder / "metrics.json").read_text())["eval"]["loss"] for one in result.runs]
+    assert len(set(losses)) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("problem_type", "labels"),
     [("regression", [0.1, 2.5, 1.0]), ("multi_label_classification", ["a;b", "b", ""])],
