@@ -77,9 +77,9 @@ def test_scores_are_those_of_scikit_learn(tokenizer: Any, pad_to_max_length: boo
     }
     np.testing.assert_allclose(scorer.logits, logits, rtol=1e-6)
     assert all(type(value) is float for value in scores.values())
-    # 23 rows of 2 to 24 tokens, 4 at once, the shortest first: up to 5, 9, 13, 17, 21 and 24 tokens.
-    widths = [32] * 6 if pad_to_max_length else [6, 10, 14, 18, 22, 24]
-    assert scorer.model.shapes == list(zip([4] * 5 + [3], widths, strict=True))
+    # 23 rows of 2 to 24 tokens, the shortest first, at most as many tokens as 4 of 32: up to 11, 18, 23 and 24.
+    shapes = [(4, 32)] * 5 + [(3, 32)] if pad_to_max_length else [(10, 12), (7, 18), (5, 24), (1, 24)]
+    assert scorer.model.shapes == shapes
 
 
 def test_scores_of_many_classes(tokenizer: Any) -> None:
@@ -108,7 +108,7 @@ def test_rows_are_counted_as_they_are_answered(tokenizer: Any) -> None:
     np.testing.assert_array_equal(found, logits)
     assert found is scorer.logits
     # Each once the next one has begun, so that the device never waits; the last one at the end.
-    assert told == [(4, 2), (4, 3), (4, 4), (4, 5), (4, 6), (3, 6)]
+    assert told == [(10, 2), (7, 3), (5, 4), (1, 4)]
 
 
 def test_rows_without_labels_have_no_scores(tokenizer: Any) -> None:
