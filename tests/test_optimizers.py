@@ -155,6 +155,23 @@ def test_a_large_embedding_is_moved_as_a_small_one_whatever_else_is_asked_for(mo
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
+def test_in_a_step_that_xla_compiles_nothing_is_compiled_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    for compiled in (False, True):
+        calls = calls_of_compiled_pass(monkeypatch, large=15)
+        table = tf.Variable(tf.ones([5, 3]), name="embeddings/weight")
+        optimizer = optimizers.make("adamw", 0.1, weight_decay=0.3)
+        optimizer.build([table])
+
+        def step(values: tf.Tensor, optimizer: Any = optimizer, table: tf.Variable = table) -> None:
+            optimizer.apply_gradients([(tf.IndexedSlices(values, tf.constant([3, 0]), tf.constant([5, 3])), table)])
+
+        tf.function(step, jit_compile=compiled)(tf.constant([[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]]))
+        assert bool(calls) != compiled
+        moved.append(table.numpy())
+    np.testing.assert_allclose(*moved, rtol=1e-6)
+
+
 def calls_of_compiled_pass(monkeypatch: pytest.MonkeyPatch, large: int) -> list[Any]:
     """What the compiled pass is called, or traced, with from now on, for weights of `large` values and more."""
     calls: list[Any] = []

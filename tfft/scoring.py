@@ -25,7 +25,7 @@ class Scorer:
         tokenizer: the checkpoint's.
         split: texts with labels.
         names: metrics, see `metrics.compute`.
-        batch_size: rows at once.
+        batch_size: rows at once, of short ones more; see `batches.for_prediction`.
         max_length: tokens a row may have.
         pad_to_max_length: pad every batch to `max_length`.
         tunes: whether this is the split on which thresholds are settled.

@@ -291,7 +291,7 @@ def test_a_sweep_looks_for_what_a_student_needs(job: Job, teacher: Path, isolati
 @pytest.mark.slow
 def test_a_student_is_trained_with_several_seeds_beside_one_without_a_teacher(job: Job, teacher: Path) -> None:
     result = tfft.seeds(
-        job.arguments(f"distillation.teacher={teacher}")[1],
+        job.arguments()[1],
         [1, 2],
         against_settings={"distillation": None},
         distillation={"teacher": str(teacher), "logits_weight": 1.0},

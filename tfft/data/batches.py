@@ -28,7 +28,7 @@ BUCKETS = 8
 WIDTH_MULTIPLE = 8
 # A processor takes any width, and short texts would be padded by a fifth.
 FINE_MULTIPLE = 2
-# Tokens that keep a processor busy: a product of more takes as much longer, and finds less of itself in the cache.
+# Tokens that keep a processor busy: those of larger products are hardly faster, and of some slower.
 PROCESSOR_TOKENS = 2_048
 MAP_THREADS = 2
 PREFETCH_BATCHES = 4
@@ -794,7 +794,7 @@ def for_prediction(
     """Batches of all rows, sorted by length so that little is padded, and the order they come in.
 
     Args:
-        batch_size: rows in a batch, where `more_of_short` makes them no more.
+        batch_size: rows in a batch, or more where `more_of_short` says so.
         max_length: the most tokens a row may have.
         pad_to_max_length: pad every batch to `max_length` instead of to its longest row, rounded up to a multiple of 8,
             or of 2 on a processor.

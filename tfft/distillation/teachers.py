@@ -244,7 +244,7 @@ def logits(
     Args:
         max_length: tokens a row may have; fewer where the teacher has no positions for so many.
         long_text, pooling: what becomes of longer texts, and of the logits of their windows.
-        batch_size: rows computed at once.
+        batch_size: rows computed at once, of short ones more.
         cache: a folder for results, keyed by content: the teacher's files and the tokens. None computes every time. A
             folder that cannot be written is passed over, and a damaged file is computed anew and replaced.
         advance: called with the number of rows done, as they are done; windows count each.

@@ -232,7 +232,7 @@ def cached_outputs(
         model: see `encoder_outputs`; the weights of its encoder are those of this moment.
         encoded: the rows.
         tokenizer: the checkpoint's.
-        batch_size: rows computed at once.
+        batch_size: rows computed at once, of short ones more.
         max_length: the most tokens a row has.
         cache: a folder for results, keyed by content (`fingerprint`); None computes every time. A folder that cannot be
             written is passed over, and a damaged file is computed anew and replaced.

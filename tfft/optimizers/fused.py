@@ -61,13 +61,14 @@ class UpdatesInOnePass:
         """
         if self.amsgrad:
             raise NotImplementedError("amsgrad is not among what this optimizer does; expected amsgrad=False")
-        place = self._index_dict[self._var_key(variable)]
+        key = self._var_key(variable)
+        place = self._index_dict[key]
         mean, square = self._momentums[place], self._velocities[place]
         # By what `CountsFromFirstStep` and `ScalesRates` make of a weight.
         rate, power_1, power_2 = self._of_step.once(
             (variable.dtype, self._steps_before, self._multiplier), lambda: self._numbers(variable.dtype)
         )
-        if self._var_key(variable) in self._of_step.few_rows:
+        if key in self._of_step.few_rows:
             decay = rate * self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else 0.0
             corrected = rate * tf.sqrt(1 - power_2) / (1 - power_1)
             rates = map(tf.convert_to_tensor, (decay, corrected, self.beta_1, self.beta_2, self.epsilon))
